@@ -1,0 +1,1 @@
+"""The catalog: an index in SQLite over facts that are safe in packs."""

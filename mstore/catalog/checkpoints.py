@@ -1,0 +1,314 @@
+"""Queries about models, runs and checkpoints."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from mstore.catalog.tables import checkpoints, metrics, models, runs, tags, tensors, versions
+from mstore.domain.records import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A checkpoint with the keys that only the store needs.
+
+    Attributes:
+        seq: its number in the catalog.
+        manifest: id of its manifest object.
+        record: id of its record object.
+        checkpoint: what people see.
+    """
+
+    seq: int
+    manifest: bytes
+    record: bytes
+    checkpoint: Checkpoint
+
+
+_COLUMNS = (
+    *(column for column in checkpoints.c if column.name not in {"model", "run"}),
+    models.c.name.label("model_name"),
+    runs.c.name.label("run_name"),
+)
+
+
+def _select() -> "sa.Select[tuple[object, ...]]":
+    joined = checkpoints.join(runs, runs.c.seq == checkpoints.c.run).join(
+        models, models.c.seq == checkpoints.c.model
+    )
+    return sa.select(*_COLUMNS).select_from(joined)
+
+
+def model_key(connection: sa.Connection, name: str) -> int | None:
+    """Return the key of the model called ``name``, or None."""
+    return connection.scalar(sa.select(models.c.seq).where(models.c.name == name))
+
+
+def model_names(connection: sa.Connection) -> list[str]:
+    """Return the names of all models, sorted."""
+    return list(connection.scalars(sa.select(models.c.name).order_by(models.c.name)))
+
+
+def head(connection: sa.Connection, model: str) -> str | None:
+    """Return the id of the model's newest event record, or None."""
+    return connection.scalar(sa.select(models.c.head).where(models.c.name == model))
+
+
+def ensure_model(connection: sa.Connection, name: str) -> int:
+    """Return the key of the model called ``name``, made if need be."""
+    connection.execute(insert(models).values(name=name, next_version=1).on_conflict_do_nothing())
+    key = model_key(connection, name)
+    assert key is not None  # noqa: S101 - inserted above
+    return key
+
+
+def ensure_run(connection: sa.Connection, model: int, name: str, at: str) -> int:
+    """Return the key of a run of a model, made if need be."""
+    values = insert(runs).values(model=model, name=name, created_at=at)
+    connection.execute(values.on_conflict_do_nothing())
+    key = connection.scalar(sa.select(runs.c.seq).where(runs.c.model == model, runs.c.name == name))
+    assert key is not None  # noqa: S101 - inserted above
+    return key
+
+
+def insert_checkpoint(
+    connection: sa.Connection,
+    checkpoint: Checkpoint,
+    *,
+    manifest: bytes,
+    record: bytes,
+    fingerprints: Iterable[int],
+) -> int:
+    """Insert a checkpoint with its metrics and tensor fingerprints; return its key."""
+    model = ensure_model(connection, checkpoint.model)
+    values = {
+        name: getattr(checkpoint, name)
+        for name in checkpoints.c.keys()  # noqa: SIM118 - a column collection, not a dict
+        if name not in {"seq", "model", "run", "manifest", "record", "meta"}
+    }
+    values |= {
+        "model": model,
+        "run": ensure_run(connection, model, checkpoint.run, checkpoint.added_at),
+        "manifest": manifest,
+        "record": record,
+        "meta": json.dumps(dict(checkpoint.meta), sort_keys=True),
+    }
+    key = connection.execute(sa.insert(checkpoints).values(values)).inserted_primary_key
+    assert key is not None  # noqa: S101 - SQLAlchemy returns it for a single row
+    seq = int(key[0])
+    if checkpoint.metrics:
+        rows = [
+            {"checkpoint": seq, "name": name, "model": model, "value": value}
+            for name, value in checkpoint.metrics.items()
+        ]
+        connection.execute(sa.insert(metrics), rows)
+    marks = [{"fingerprint": mark, "checkpoint": seq} for mark in set(fingerprints)]
+    if marks:
+        connection.execute(sa.insert(tensors), marks)
+    return seq
+
+
+def set_tag(connection: sa.Connection, model: int, name: str, checkpoint: int) -> None:
+    """Give a tag to a checkpoint, taking it from the one that has it."""
+    values = insert(tags).values(model=model, name=name, checkpoint=checkpoint)
+    connection.execute(values.on_conflict_do_update(set_={"checkpoint": checkpoint}))
+
+
+def supersede(connection: sa.Connection, seq: int) -> None:
+    """Mark a checkpoint as replaced."""
+    connection.execute(
+        sa.update(checkpoints).where(checkpoints.c.seq == seq).values(superseded=True)
+    )
+
+
+def restore(connection: sa.Connection, seq: int) -> None:
+    """Make a replaced checkpoint the current one again."""
+    connection.execute(
+        sa.update(checkpoints).where(checkpoints.c.seq == seq).values(superseded=False)
+    )
+
+
+def by_id(connection: sa.Connection, id_: str) -> CheckpointRow | None:
+    """Return the checkpoint with that id, or None."""
+    return _one(connection, _select().where(checkpoints.c.id == id_))
+
+
+def by_seq(connection: sa.Connection, seqs: Sequence[int]) -> list[CheckpointRow]:
+    """Return the checkpoints with those keys, in order of the keys."""
+    query = _select().where(checkpoints.c.seq.in_(seqs)).order_by(checkpoints.c.seq)
+    return _rows(connection, query)
+
+
+def by_prefix(connection: sa.Connection, prefix: str, model: str | None) -> list[CheckpointRow]:
+    """Return up to 10 checkpoints whose id begins with ``prefix``."""
+    # "g" sorts after every hex digit, so the range is exactly the ids with that prefix.
+    query = _select().where(checkpoints.c.id >= prefix, checkpoints.c.id < prefix + "g")
+    if model is not None:
+        query = query.where(models.c.name == model)
+    return _rows(connection, query.order_by(checkpoints.c.id).limit(10))
+
+
+def at_step(
+    connection: sa.Connection, model: str, run: str | None, step: int
+) -> list[CheckpointRow]:
+    """Return the current checkpoints of a model at a step, one for each run that has it."""
+    query = _current(model, run).where(checkpoints.c.step == step)
+    return _rows(connection, query.order_by(checkpoints.c.seq))
+
+
+def newest(connection: sa.Connection, model: str, run: str | None) -> CheckpointRow | None:
+    """Return the highest step of a run, by default of the run that began last."""
+    if run is None:
+        query = (
+            sa.select(runs.c.name)
+            .join(models, models.c.seq == runs.c.model)
+            .where(models.c.name == model)
+            .order_by(runs.c.seq.desc())
+            .limit(1)
+        )
+        run = connection.scalar(query)
+    if run is None:
+        return None
+    return _one(connection, _current(model, run).order_by(checkpoints.c.step.desc()).limit(1))
+
+
+def best(
+    connection: sa.Connection, model: str, run: str | None, metric: str, *, highest: bool
+) -> CheckpointRow | None:
+    """Return the checkpoint with the best value of a metric; of equals the later step."""
+    order = metrics.c.value.desc() if highest else metrics.c.value.asc()
+    query = (
+        _current(model, run)
+        .join(metrics, metrics.c.checkpoint == checkpoints.c.seq)
+        .where(metrics.c.name == metric)
+        .order_by(order, checkpoints.c.step.desc())
+    )
+    return _one(connection, query.limit(1))
+
+
+def metric_names(connection: sa.Connection, model: str) -> list[str]:
+    """Return the names of all metrics recorded for a model, sorted."""
+    key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
+    query = sa.select(metrics.c.name).distinct().where(metrics.c.model == key)
+    return sorted(connection.scalars(query))
+
+
+def tagged(connection: sa.Connection, model: str, tag: str) -> CheckpointRow | None:
+    """Return the checkpoint that has a tag, or None."""
+    query = (
+        _select()
+        .join(tags, sa.and_(tags.c.checkpoint == checkpoints.c.seq, tags.c.model == models.c.seq))
+        .where(models.c.name == model, tags.c.name == tag)
+    )
+    return _one(connection, query)
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    model: str | None = None,
+    run: str | None = None,
+    limit: int | None = None,
+    superseded: bool = False,
+) -> list[CheckpointRow]:
+    """Return checkpoints, the last added first."""
+    query = _select()
+    if model is not None:
+        key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
+        query = query.where(checkpoints.c.model == key)
+    if run is not None:
+        query = query.where(runs.c.name == run)
+    if not superseded:
+        query = query.where(checkpoints.c.superseded == sa.false())
+    return _rows(connection, query.order_by(checkpoints.c.seq.desc()).limit(limit))
+
+
+def nearby(connection: sa.Connection, model: str, limit: int = 8) -> list[str]:
+    """Return references to the newest checkpoints of a model, as candidates for an error."""
+    rows = listing(connection, model=model, limit=limit)
+    return [f"{r.checkpoint.model}/{r.checkpoint.run}@{r.checkpoint.step}" for r in rows]
+
+
+def holding(
+    connection: sa.Connection, fingerprints: Sequence[int], limit: int = 1000
+) -> list[tuple[int, int]]:
+    """Return which checkpoints hold tensors with these fingerprints.
+
+    Returns:
+        Key of the checkpoint and how many of the (distinct) fingerprints it holds, most first.
+    """
+    counts: dict[int, int] = defaultdict(int)
+    distinct = list(dict.fromkeys(fingerprints))
+    for at in range(0, len(distinct), 500):
+        query = (
+            sa.select(tensors.c.checkpoint, sa.func.count())
+            .where(tensors.c.fingerprint.in_(distinct[at : at + 500]))
+            .group_by(tensors.c.checkpoint)
+        )
+        for seq, count in connection.execute(query):
+            counts[seq] += count
+    return sorted(counts.items(), key=lambda item: (-item[1], -item[0]))[:limit]
+
+
+def _current(model: str, run: str | None) -> "sa.Select[tuple[object, ...]]":
+    key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
+    query = _select().where(checkpoints.c.model == key, checkpoints.c.superseded == sa.false())
+    return query if run is None else query.where(runs.c.name == run)
+
+
+def _one(connection: sa.Connection, query: "sa.Select[tuple[object, ...]]") -> CheckpointRow | None:
+    rows = _rows(connection, query)
+    return rows[0] if rows else None
+
+
+def _rows(connection: sa.Connection, query: "sa.Select[tuple[object, ...]]") -> list[CheckpointRow]:
+    found = connection.execute(query).mappings().all()
+    seqs = [row["seq"] for row in found]
+    details = _Details(connection, seqs)
+    return [
+        CheckpointRow(row["seq"], row["manifest"], row["record"], details.checkpoint(row))
+        for row in found
+    ]
+
+
+class _Details:
+    """Metrics, tags and versions of a set of checkpoints, three queries for each 500 of them."""
+
+    def __init__(self, connection: sa.Connection, seqs: Sequence[int]) -> None:
+        self.metrics: dict[int, dict[str, float]] = defaultdict(dict)
+        self.tags: dict[int, list[str]] = defaultdict(list)
+        self.versions: dict[int, list[int]] = defaultdict(list)
+        for at in range(0, len(seqs), 500):
+            part = seqs[at : at + 500]
+            query = sa.select(metrics.c.checkpoint, metrics.c.name, metrics.c.value)
+            for seq, name, value in connection.execute(query.where(metrics.c.checkpoint.in_(part))):
+                self.metrics[seq][name] = value
+            labels = sa.select(tags.c.checkpoint, tags.c.name).where(tags.c.checkpoint.in_(part))
+            for seq, name in connection.execute(labels.order_by(tags.c.name)):
+                self.tags[seq].append(name)
+            made = sa.select(versions.c.checkpoint, versions.c.number)
+            made = made.where(versions.c.checkpoint.in_(part)).order_by(versions.c.number)
+            for seq, number in connection.execute(made):
+                self.versions[seq].append(number)
+
+    def checkpoint(self, row: Mapping[str, object] | sa.RowMapping) -> Checkpoint:
+        seq = row["seq"]
+        assert isinstance(seq, int)  # noqa: S101 - the primary key
+        plain = (
+            "id step step_source step_variable format bytes stored_bytes tensors content note "
+            "builder added_at source superseded"
+        )
+        fields: dict[str, object] = {name: row[name] for name in plain.split()}
+        return Checkpoint(
+            **fields,  # type: ignore[arg-type]  # column types are those of the fields
+            model=str(row["model_name"]),
+            run=str(row["run_name"]),
+            metrics=self.metrics[seq],
+            tags=tuple(self.tags[seq]),
+            meta=json.loads(str(row["meta"])),
+            versions=tuple(self.versions[seq]),
+        )

@@ -1,0 +1,233 @@
+"""Queries about versions, deployments and the ledger."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+
+from mstore.catalog.tables import checkpoints, deployments, events, models, runs, versions
+from mstore.domain.records import Deployment, Event, FileRecord, Version
+from mstore.domain.signatures import Signature, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version with the keys that only the store needs.
+
+    Attributes:
+        seq: its number in the catalog.
+        checkpoint: key of its checkpoint.
+        manifest: id of its manifest object.
+        record: id of its record object.
+        version: what people see.
+    """
+
+    seq: int
+    checkpoint: int
+    manifest: bytes
+    record: bytes
+    version: Version
+
+
+def allocate(connection: sa.Connection, model: str, floor: int) -> int:
+    """Take the next version number of a model, at least ``floor``.
+
+    The number is used up when the transaction commits, and not before.
+    """
+    key = models.c.name == model
+    number = max(connection.scalar(sa.select(models.c.next_version).where(key)) or 1, floor)
+    connection.execute(sa.update(models).where(key).values(next_version=number + 1))
+    return number
+
+
+def insert_version(
+    connection: sa.Connection,
+    version: Version,
+    *,
+    checkpoint: int,
+    manifest: bytes,
+    record: bytes,
+) -> int:
+    """Insert a version; return its key."""
+    model = connection.scalar(sa.select(models.c.seq).where(models.c.name == version.model))
+    body = version.to_json()
+    result = connection.execute(
+        sa.insert(versions).values(
+            model=model,
+            number=version.version,
+            checkpoint=checkpoint,
+            digest=version.digest,
+            manifest=manifest,
+            record=record,
+            body=json.dumps(body, sort_keys=True),
+            created_at=version.created_at,
+        )
+    )
+    assert result.inserted_primary_key is not None  # noqa: S101 - returned for a single row
+    return int(result.inserted_primary_key[0])
+
+
+_VERSION = (
+    versions.c.seq,
+    versions.c.checkpoint,
+    versions.c.manifest,
+    versions.c.record,
+    versions.c.body,
+)
+
+
+def find_versions(
+    connection: sa.Connection,
+    *,
+    model: str | None = None,
+    number: int | None = None,
+    digest: str | None = None,
+    limit: int | None = None,
+) -> list[VersionRow]:
+    """Return the versions that fit all conditions given, the highest number first."""
+    query = sa.select(*_VERSION).join(models, models.c.seq == versions.c.model)
+    if model is not None:
+        query = query.where(models.c.name == model)
+    if number is not None:
+        query = query.where(versions.c.number == number)
+    if digest is not None:
+        query = query.where(versions.c.digest == digest)
+    query = query.order_by(models.c.name, versions.c.number.desc()).limit(limit)
+    return [
+        VersionRow(row.seq, row.checkpoint, row.manifest, row.record, _version(row.body))
+        for row in connection.execute(query)
+    ]
+
+
+def _version(text: str) -> Version:
+    body = json.loads(text)
+    body["signatures"] = {name: _signature(sig) for name, sig in body["signatures"].items()}
+    body["files"] = tuple(FileRecord(**file) for file in body["files"])
+    body["aliases"] = tuple(body["aliases"])
+    body["warnings"] = tuple(body["warnings"])
+    known = {field.name for field in fields(Version)}
+    return Version(**{name: value for name, value in body.items() if name in known})
+
+
+def _signature(body: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Signature:
+    def specs(side: Mapping[str, Mapping[str, object]]) -> dict[str, TensorSpec]:
+        return {key: _spec(spec) for key, spec in side.items()}
+
+    return Signature(specs(body["inputs"]), specs(body["outputs"]))
+
+
+def _spec(body: Mapping[str, object]) -> TensorSpec:
+    shape = body["shape"]
+    return TensorSpec(str(body["dtype"]), tuple(shape) if isinstance(shape, list) else None)
+
+
+def insert_deployment(
+    connection: sa.Connection, deployment: Deployment, *, version: int, record: bytes
+) -> None:
+    """Record that a version entered or left a target."""
+    connection.execute(
+        sa.insert(deployments).values(
+            version=version,
+            target=deployment.target,
+            path=deployment.path,
+            event=deployment.event,
+            at=deployment.at,
+            by=deployment.by,
+            message=deployment.message,
+            record=record,
+        )
+    )
+
+
+def find_deployments(
+    connection: sa.Connection,
+    *,
+    model: str | None = None,
+    path: str | None = None,
+    limit: int | None = None,
+) -> list[Deployment]:
+    """Return deployments, the last first."""
+    query = (
+        sa.select(deployments, versions.c.number, models.c.name.label("model_name"))
+        .join(versions, versions.c.seq == deployments.c.version)
+        .join(models, models.c.seq == versions.c.model)
+    )
+    if model is not None:
+        query = query.where(models.c.name == model)
+    if path is not None:
+        query = query.where(deployments.c.path == path)
+    rows = connection.execute(query.order_by(deployments.c.seq.desc()).limit(limit))
+    return [
+        Deployment(
+            target=row.target,
+            path=row.path,
+            model=row.model_name,
+            version=row.number,
+            event=row.event,
+            at=row.at,
+            by=row.by,
+            message=row.message,
+        )
+        for row in rows
+    ]
+
+
+def insert_event(
+    connection: sa.Connection, event: Event, *, checkpoint: int, version: int | None = None
+) -> None:
+    """Append an event to the ledger and make it the head of its model."""
+    key = models.c.name == event.model
+    model = connection.scalar(sa.select(models.c.seq).where(key))
+    connection.execute(
+        sa.insert(events).values(
+            id=event.id,
+            event=event.event,
+            model=model,
+            checkpoint=checkpoint,
+            version=version,
+            at=event.at,
+            by=event.by,
+            path=event.path,
+            message=event.message,
+        )
+    )
+    connection.execute(sa.update(models).where(key).values(head=event.id))
+
+
+def find_events(
+    connection: sa.Connection,
+    *,
+    model: str | None = None,
+    checkpoint: int | None = None,
+    version: int | None = None,
+    limit: int | None = None,
+) -> list[Event]:
+    """Return events, the last first."""
+    query = (
+        sa.select(
+            events.c.id,
+            events.c.event,
+            models.c.name.label("model"),
+            events.c.at,
+            events.c.by,
+            checkpoints.c.id.label("checkpoint"),
+            runs.c.name.label("run"),
+            checkpoints.c.step,
+            versions.c.number.label("version"),
+            events.c.path,
+            events.c.message,
+        )
+        .join(models, models.c.seq == events.c.model)
+        .join(checkpoints, checkpoints.c.seq == events.c.checkpoint)
+        .join(runs, runs.c.seq == checkpoints.c.run)
+        .outerjoin(versions, versions.c.seq == events.c.version)
+    )
+    if model is not None:
+        query = query.where(models.c.name == model)
+    if checkpoint is not None:
+        query = query.where(events.c.checkpoint == checkpoint)
+    if version is not None:
+        query = query.where(events.c.version == version)
+    rows = connection.execute(query.order_by(events.c.seq.desc()).limit(limit))
+    return [Event(**row) for row in rows.mappings()]

@@ -1,0 +1,1 @@
+"""One command a module: parse, one call of the store, present."""

@@ -1,0 +1,84 @@
+"""``mstore export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mstore.cli.completion import complete_reference
+from mstore.cli.pages.versions import exported_page
+from mstore.cli.registry import command
+from mstore.cli.session import Session
+from mstore.cli.values import parse_inputs, parse_pairs
+
+
+@command(
+    "export",
+    examples=(
+        "mstore export mnist@best --builder model.py:build",
+        "mstore export mnist@best:val_loss --builder model.py:build --to serving/mnist",
+        "mstore export mnist@1200 --builder model.py:build --input 'x=float32[?,10]'",
+    ),
+)
+def export(
+    session: Session,
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="REF", help="A checkpoint.", autocompletion=complete_reference),
+    ],
+    builder: Annotated[
+        str | None,
+        typer.Option(
+            "--builder",
+            metavar="FILE.py:NAME",
+            help="What builds the model; default: what add recorded.",
+        ),
+    ] = None,
+    builder_arg: Annotated[
+        list[str] | None,
+        typer.Option("--builder-arg", metavar="NAME=TEXT", help="Argument for it. Repeatable."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=DTYPE[DIM,...]", help="Where the model is silent. Repeatable."
+        ),
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option("--root", help="Where in the checkpoint the model is.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="BASE", help="Serving directory to put it in too."),
+    ] = None,
+    allow_unrestored: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-unrestored", metavar="NAME", help="Variable not of the checkpoint. Repeatable."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Why.")] = None,
+) -> None:
+    """Turn a checkpoint into a SavedModel proven to hold its weights.
+
+    Each export gets the next version number of its model.
+    """
+    arguments = parse_pairs("--builder-arg", builder_arg or ())
+    specs = parse_inputs(inputs or ())
+    with session.store() as store:
+        version = store.export(
+            reference,
+            builder=builder,
+            builder_args=arguments,
+            inputs=specs,
+            root=root,
+            to=to,
+            allow_unrestored=tuple(allow_unrestored or ()),
+            timeout=timeout,
+            message=message,
+        )
+    session.show(exported_page(version))

@@ -1,0 +1,1 @@
+"""Pages: what each kind of record looks like as text, JSON and ids."""

@@ -1,0 +1,46 @@
+"""Runs the conversion of a checkpoint into a SavedModel in a process of its own."""
+
+from collections.abc import Callable
+
+from mstore.convert.builders import describe
+from mstore.convert.process import require_tensorflow, run_worker
+from mstore.convert.request import TraceRequest, TraceResult
+from mstore.errors import InputError
+
+
+def trace(
+    request: TraceRequest,
+    *,
+    timeout: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> TraceResult:
+    """Run the builder, restore the checkpoint into its model and write the SavedModel.
+
+    The result is a claim; ``mstore.convert.proof.prove`` checks it against the bytes. On any error
+    the output directory may hold an unfinished SavedModel, which is the caller's to remove.
+
+    Args:
+        request: what to convert, and how.
+        timeout: seconds after which the process and its children are killed; None waits for ever.
+        progress: called with a word for each stage: ``starting``, ``building``, ``restoring``,
+            ``tracing``, ``saving``, ``checking``.
+
+    Raises:
+        UsageError: if the builder is not written as ``FILE.py:NAME`` or ``package.module:NAME``.
+        InputError: if the builder or the checkpoint is not there, or inputs are missing.
+        BuilderError: if the builder raises, exits or returns something that is no model.
+        ProofError: if a variable of the model is not in the checkpoint, or the other way round.
+        WorkerTimeoutError: if it takes longer than ``timeout``.
+        WorkerError: if the process crashes or is killed.
+        MissingExtraError: if TensorFlow is not installed.
+    """
+    describe(request.builder, request.search_path)
+    index = request.checkpoint.with_name(request.checkpoint.name + ".index")
+    if not index.is_file():
+        raise InputError(f"there is no checkpoint {request.checkpoint} (no {index.name} beside it)")
+    if request.output.exists() and (not request.output.is_dir() or any(request.output.iterdir())):
+        # tf.saved_model.save leaves what it finds there, and it would be served.
+        raise InputError(f"the output directory {request.output} is not empty")
+    require_tensorflow()
+    answer = run_worker("trace", request.to_json(), timeout=timeout, progress=progress)
+    return TraceResult.from_json(answer["result"])

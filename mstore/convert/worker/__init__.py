@@ -1,0 +1,1 @@
+"""The disposable process that imports TensorFlow; nothing else does."""

@@ -1,0 +1,116 @@
+"""From what the builder returns to a built model and the entries to trace."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mstore.convert.request import TraceRequest
+from mstore.convert.worker.calling import LENGTHS, concrete, eager_building, find_call, made_up
+from mstore.convert.worker.entries import (
+    DEFAULT,
+    Entry,
+    functional_entry,
+    given_specs,
+    own_functions,
+    signature_entry,
+)
+from mstore.convert.worker.live import require_model
+from mstore.errors import InputError
+from mstore.servable import Servable
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A built model and what it will be asked.
+
+    Attributes:
+        model: the live model, with all its layers built.
+        entries: the signatures to be.
+        dims: input key to a shape the model was called with.
+    """
+
+    model: Any
+    entries: tuple[Entry, ...]
+    dims: Mapping[str, tuple[int, ...]]
+
+
+def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
+    """Build the model by calling it, where it is not built, and decide on the signatures.
+
+    Args:
+        build: runs the builder; run again where a call that failed left half-built layers.
+        request: what was asked for.
+
+    Raises:
+        BuilderError: if the builder fails, or the model cannot be called.
+        InputError: if the inputs are not known.
+    """
+    servable = build()
+    require_model(servable.model, request.builder)
+    given = given_specs(servable, request)
+    functional = _functional(servable.model)
+    default: Entry | None = None
+    dims: Mapping[str, tuple[int, ...]] = {}
+    if functional is not None:
+        default = functional_entry(servable.model, given, functional)
+    elif given:
+        servable, default, dims = find_call(servable, given, build)
+    entries = _entries(servable, default, given)
+    return Prepared(servable.model, entries, dims)
+
+
+def _functional(model: Any) -> Any:
+    """Return the part of a Keras model that keeps its inputs' structure, None if it has none."""
+    inner = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
+    if isinstance(model, keras.Model) and hasattr(inner, "_inputs_struct"):
+        return inner
+    return None
+
+
+def _entries(
+    servable: Servable, default: Entry | None, given: Mapping[str, tf.TensorSpec]
+) -> tuple[Entry, ...]:
+    functions = dict(servable.signatures or {})
+    if not functions and default is None:
+        functions = own_functions(servable.model)
+    if not functions:
+        if default is None:
+            raise _unknown_inputs(servable.model)
+        return (default,)
+    known = dict(default.specs) if default is not None else dict(given)
+    entries = [signature_entry(name, function, known) for name, function in functions.items()]
+    if DEFAULT not in functions:
+        # Clients that name no signature get this one; the first is the default, as in Keras.
+        first = entries[0]
+        entries.insert(0, Entry(DEFAULT, first.specs, first.function, first.output_names))
+    for entry in entries:
+        _call_once(entry)
+    return tuple(entries)
+
+
+def _call_once(entry: Entry) -> None:
+    with eager_building():
+        for length in LENGTHS:
+            tensors = [
+                made_up(spec, concrete(spec.shape, length)) for spec in entry.specs.values()
+            ]
+            try:
+                entry.function(*tensors)
+            except Exception:  # noqa: BLE001, S112 - tracing will show what is wrong
+                continue
+            return
+
+
+def _unknown_inputs(model: Any) -> InputError:
+    name = type(model).__name__
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shape = next((s for s in shapes.values() if isinstance(s, (list, tuple))), None)
+    dims = "?,10" if shape is None else ",".join(["?", *(str(d or "?") for d in shape[1:])])
+    return InputError(
+        f"{name} does not say what its inputs are",
+        hint=f"give them: --input 'x=float32[{dims}]', or return "
+        f'mstore.Servable(model, inputs={{"x": tf.TensorSpec([None, ...], tf.float32)}})',
+    )

@@ -1,0 +1,101 @@
+"""Writes the SavedModel that TensorFlow Serving's C++ loader can serve.
+
+A ``tf.Module`` tracks the raw variables and the tables that the signatures use, and nothing else.
+Tracking Keras variables instead makes a second handle for each weight, of which the C++ loader
+restores the one that no function reads.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mstore.convert.worker.live import Weight, all_weights, as_weight, is_variable, reachable
+from mstore.errors import BuilderError
+
+_KEY = "weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def captured_weights(model: Any, functions: Sequence[Any]) -> list[Weight]:
+    """Return the variables that the functions use, in an order that depends on the model alone."""
+    names: dict[int, Weight] = {weight.key: weight for weight in all_weights(model)}
+    for _, thing in reachable(model):
+        if is_variable(thing):
+            weight = as_weight(thing)
+            names.setdefault(weight.key, weight)
+    captured = {id(v): v for function in functions for v in function.graph.variables}
+    order = {key: index for index, key in enumerate(names)}
+    known = [names[key] for key in sorted(set(captured) & set(names), key=order.__getitem__)]
+    return known + [as_weight(v) for key, v in captured.items() if key not in names]
+
+
+def captured_resources(model: Any, functions: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return the tables and other resources that the functions use, with their paths.
+
+    Raises:
+        BuilderError: if a function uses a resource that hangs on nothing.
+    """
+    variables = {id(v.handle) for function in functions for v in function.graph.variables}
+    wanted = {
+        id(outer): outer
+        for function in functions
+        for outer, _ in function.graph.captures
+        if outer.dtype == tf.resource and id(outer) not in variables
+    }
+    found: dict[int, tuple[str, Any]] = {}
+    for path, thing in _owners(model):
+        handle = getattr(thing, "resource_handle", None)
+        if handle is not None and id(handle) in wanted:
+            found.setdefault(id(handle), (path, thing))
+    lost = [outer for key, outer in wanted.items() if key not in found]
+    if lost:
+        raise BuilderError(
+            f"a signature uses {len(lost)} table(s) that the model does not hold",
+            hint="keep each lookup table as an attribute of the model",
+        )
+    return [found[key] for key in wanted]
+
+
+def _owners(model: Any) -> Iterator[tuple[str, Any]]:
+    for path, thing in reachable(model):
+        yield path, thing
+        inner = getattr(thing, "_table", None)  # of tf.lookup.StaticVocabularyTable
+        if inner is not None:
+            yield f"{path}._table", inner
+
+
+class _Bundle(tf.Module):  # type: ignore[misc] - TensorFlow has no types
+    """What the SavedModel tracks."""
+
+    def __init__(self, weights: Sequence[Any], resources: Sequence[Any]) -> None:
+        super().__init__()
+        self.weights = list(weights)
+        self.resources = list(resources)
+
+
+def save(
+    directory: Path,
+    functions: Mapping[str, Any],
+    weights: Sequence[Weight],
+    resources: Sequence[tuple[str, Any]],
+) -> dict[str, Weight]:
+    """Write the SavedModel and return its variables by their key in ``variables.index``."""
+    bundle = _Bundle([weight.variable for weight in weights], [thing for _, thing in resources])
+    tf.saved_model.save(bundle, str(directory), signatures=dict(functions))
+    return {_KEY.format(index=index): weight for index, weight in enumerate(weights)}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what made the SavedModel."""
+    import platform  # noqa: PLC0415
+
+    import numpy as np  # noqa: PLC0415
+
+    return {
+        "python": platform.python_version(),
+        "tensorflow": str(tf.__version__),
+        "keras": str(keras.__version__),
+        "numpy": str(np.__version__),
+    }

@@ -1,0 +1,85 @@
+"""Turns entries into concrete functions."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mstore.convert.request import TraceRequest
+from mstore.convert.worker.entries import Entry
+from mstore.convert.worker.loading import users_code
+from mstore.errors import BuilderError, InputError
+
+_INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+
+
+def trace_entry(entry: Entry, request: TraceRequest) -> Any:
+    """Trace the entry with its inputs' specifications.
+
+    Raises:
+        InputError: if an input's name cannot be written in a graph.
+        BuilderError: if the user's function raises, or returns something else than tensors.
+    """
+    for key in entry.specs:
+        if _INPUT_NAME.fullmatch(key) is None:
+            raise InputError(
+                f"{key!r} cannot be the name of an input",
+                hint="use letters, digits, '_', '.', '-' and '/', and begin with a letter or digit",
+            )
+
+    def serve(*tensors: Any) -> dict[str, tf.Tensor]:
+        return _outputs(entry, entry.function(*tensors))
+
+    with users_code(f"tracing the signature {entry.name!r}", request):
+        try:
+            return _concrete(serve, entry, autograph=False)
+        except tf.errors.OperatorNotAllowedInGraphError:
+            # Python's `if` and `for` over tensors need AutoGraph to become graph operations.
+            return _concrete(serve, entry, autograph=True)
+
+
+def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:
+    signature = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in entry.specs.items()
+    ]
+    function = tf.function(serve, input_signature=signature, autograph=autograph)
+    return function.get_concrete_function()
+
+
+def _outputs(entry: Entry, value: Any) -> dict[str, tf.Tensor]:
+    named = _named(entry, value)
+    if not named:
+        raise BuilderError(f"the signature {entry.name!r} returns no tensor")
+    for key, tensor in named.items():
+        if not isinstance(tensor, (tf.Tensor, tf.Variable, keras.Variable)):
+            raise BuilderError(
+                f"the output {key!r} of the signature {entry.name!r} is "
+                f"{type(tensor).__name__}, not a dense tensor",
+                hint="return dense tensors, in a dict to name them",
+            )
+    # An identity gives inputs and variables that are returned as they are a node of their own.
+    return {key: tf.identity(tensor) for key, tensor in named.items()}
+
+
+def _named(entry: Entry, value: Any) -> dict[str, Any]:
+    flat = [(path, item) for path, item in keras.tree.flatten_with_path(value) if item is not None]
+    if entry.output_names is not None and len(entry.output_names) == len(flat):
+        return dict(zip(entry.output_names, (item for _, item in flat), strict=True))
+    named: dict[str, Any] = {}
+    for index, (path, item) in enumerate(flat):
+        keys = [str(part) for part in path]
+        name = "_".join(keys) if isinstance(value, Mapping) else f"output_{index}"
+        if hasattr(value, "_fields"):
+            name = "_".join(_field(value, path))
+        if name in named:
+            raise BuilderError(f"the signature {entry.name!r} returns two outputs named {name!r}")
+        named[name] = item
+    return named
+
+
+def _field(value: Any, path: Any) -> list[str]:
+    first, *rest = path
+    head = value._fields[first] if isinstance(first, int) else str(first)
+    return [head, *(str(part) for part in rest)]

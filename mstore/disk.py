@@ -1,0 +1,255 @@
+"""The one place that changes files.
+
+Every call that alters what is on disk goes through here, so that durability is decided once and
+tests can stop a process at each single step (see `observer`).
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mstore.errors import StoreLockedError, SystemIOError
+
+STAGING_PREFIX = ".mstore-tmp-"
+"""How names of unfinished directories begin; no server reads a number in them."""
+
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait for a lock before giving up."""
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def _ignore(action: str, path: str) -> None:
+    """Let every step pass."""
+
+
+observer: Callable[[str, str], None] = _ignore
+"""Called before each step with its name and path; crash tests put a function here that exits."""
+
+
+def step(action: str, path: str | Path) -> None:
+    """Announce a change that is about to be made."""
+    observer(action, str(path))
+
+
+@contextmanager
+def os_errors(what: str, *, hint: str = "") -> Iterator[None]:
+    """Turn an ``OSError`` of the block into a `SystemIOError` that says ``what`` failed.
+
+    Raises:
+        SystemIOError: the operating system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SystemIOError(f"{what}: {_reason(error)}", hint=hint or _advice(error)) from error
+
+
+def _reason(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{place}"
+
+
+def _advice(error: OSError) -> str:
+    return {
+        errno.ENOSPC: "free some space on that file system and run the command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
+        errno.EACCES: "check the permissions of that path",
+        errno.EPERM: "check the permissions of that path",
+        errno.EROFS: "that file system is mounted read-only",
+    }.get(error.errno or 0, "nothing was lost; run the command again when the cause is mended")
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Create a directory and make its name durable; it may exist already."""
+    if path.is_dir():
+        return
+    step("mkdir", path)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    step("fsync-directory", path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class NewFile:
+    """A file that does not exist yet, written from front to back.
+
+    It has no final name until somebody renames it; until then a crash leaves only rubbish in a
+    working directory.
+    """
+
+    def __init__(self, path: Path, mode: int = 0o644) -> None:
+        """Create the file.
+
+        Raises:
+            FileExistsError: there is one already.
+        """
+        step("create", path)
+        self.path = path
+        # The mode is set on the descriptor as well, since open() lets the umask take bits away.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        os.fchmod(self._descriptor, mode)
+        self.size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of ``data``."""
+        step("write", self.path)
+        view = memoryview(data).cast("B")
+        while view:
+            written = os.write(self._descriptor, view)
+            self.size += written
+            view = view[written:]
+
+    def sync(self) -> None:
+        """Make the contents durable."""
+        step("fsync", self.path)
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; more than once does no harm."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file or directory to a name that must be free, and make the new name durable.
+
+    Uses renameat2(2) with RENAME_NOREPLACE, so that two processes cannot both win. On a file
+    system without it (some network ones) the name is checked first and the caller's lock on the
+    directory is what keeps others out.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    step("rename", target)
+    if not _renameat2(source, target):
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        source.rename(target)
+    sync_directory(target.parent)
+
+
+def _renameat2(source: Path, target: Path) -> bool:
+    """Rename without replacing; return False where the system cannot do that."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    result = function(
+        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+    )
+    if result == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file over another one and make the name durable."""
+    step("replace", target)
+    source.replace(target)
+    sync_directory(target.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it; it may be gone already."""
+    step("remove", path)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+@contextmanager
+def locked(directory: Path, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the exclusive advisory lock of a directory; the system frees it when we die.
+
+    Raises:
+        StoreLockedError: another process held it for all of ``timeout`` seconds.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _wait_for_lock(descriptor, directory, timeout)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, directory: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreLockedError(
+                    f"another process has held {directory} for over {timeout:g} s",
+                    hint="wait for it to end, or find it with: fuser -v " + str(directory),
+                ) from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+@contextmanager
+def work_directory(parent: Path) -> Iterator[Path]:
+    """Make a directory for unfinished work under ``parent`` and remove it at the end.
+
+    It is locked while it is in use: `sweep` removes those whose owner has died.
+    """
+    parent.mkdir(exist_ok=True)
+    path = parent / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+    step("mkdir", path)
+    path.mkdir(mode=0o755)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(descriptor)
+
+
+def sweep(parent: Path, *, min_age: float = 60.0) -> None:
+    """Remove working directories under ``parent`` whose owner is dead.
+
+    Those younger than ``min_age`` seconds stay: their owner may be about to lock them.
+    """
+    try:
+        names = [p.name for p in parent.iterdir() if p.name.startswith(STAGING_PREFIX)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        _sweep_one(parent / name, min_age)
+
+
+def _sweep_one(path: Path, min_age: float) -> None:
+    try:
+        if time.time() - path.stat().st_mtime < min_age:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # gone meanwhile, or not ours to open: nothing to clean
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(path)
+    except OSError:  # in use, or not ours to remove
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,188 @@
+r"""References: how commands name a checkpoint or a version.
+
+========================  =====================================================
+``mnist``                 the same as ``mnist@latest``
+``mnist@latest``          highest step of the newest run
+``mnist@1200``            the checkpoint of that step
+``mnist/lr3e4@1200``      run and step
+``mnist@best``            best by the model's metric
+``mnist@best:val_loss``   lowest ``val_loss``; ``@best:+accuracy`` highest ``accuracy``
+``mnist@TAG``             a tag
+``a3f9``                  content id, or its first 4 or more hex digits
+``mnist:4``               version 4; ``mnist:latest`` the highest number
+========================  =====================================================
+
+Law: ``str(parse_reference(text))`` parses to an equal reference.
+"""
+
+import re
+from dataclasses import dataclass
+
+from mstore.domain.names import check_name, looks_like_hash
+from mstore.errors import UsageError
+
+_METRIC = re.compile(r"[^\s:@]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """Highest step of the newest run, or of the run that is named."""
+
+    def __str__(self) -> str:
+        """Return the text after the ``@``."""
+        return "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Best by a metric.
+
+    Attributes:
+        metric: its name, or None for the model's own.
+        highest: True for highest, False for lowest, None where the metric's name decides.
+    """
+
+    metric: str | None = None
+    highest: bool | None = None
+
+    def __str__(self) -> str:
+        """Return the text after the ``@``."""
+        if self.metric is None:
+            return "best"
+        sign = "+" if self.highest else ""
+        return f"best:{sign}{self.metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The checkpoint of one step."""
+
+    step: int
+
+    def __str__(self) -> str:
+        """Return the text after the ``@``."""
+        return str(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A tag, or a hash prefix within the model."""
+
+    name: str
+
+    def __str__(self) -> str:
+        """Return the text after the ``@``."""
+        return self.name
+
+
+Selector = Latest | Best | Step | Named
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRef:
+    """A checkpoint of a model.
+
+    Attributes:
+        model: name of the model.
+        run: name of the run, or None for any.
+        selector: which of them.
+    """
+
+    model: str
+    run: str | None = None
+    selector: Selector = Latest()
+
+    def __str__(self) -> str:
+        """Return the reference as text."""
+        run = f"/{self.run}" if self.run else ""
+        return f"{self.model}{run}@{self.selector}"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRef:
+    """A version of a model.
+
+    Attributes:
+        model: name of the model.
+        number: its number, or None for the highest.
+        alias: name of an alias; then the number is None.
+    """
+
+    model: str
+    number: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        """Return the reference as text."""
+        return f"{self.model}:{self.alias or self.number or 'latest'}"
+
+
+@dataclass(frozen=True, slots=True)
+class WordRef:
+    """One bare word: a model's name (its latest checkpoint) or a hash prefix."""
+
+    word: str
+
+    def __str__(self) -> str:
+        """Return the word."""
+        return self.word
+
+
+Reference = CheckpointRef | VersionRef | WordRef
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse a reference.
+
+    Raises:
+        UsageError: the text has none of the forms above.
+    """
+    if "@" in text:
+        return _checkpoint(text)
+    if ":" in text:
+        return _version(text)
+    if "/" in text:
+        model, run = text.split("/", 1)
+        return CheckpointRef(check_name("model", model), check_name("run", run))
+    return WordRef(check_name("model", text))
+
+
+def _checkpoint(text: str) -> CheckpointRef:
+    head, what = text.split("@", 1)
+    model, _, run = head.partition("/")
+    check_name("model", model)
+    if "/" in head:
+        check_name("run", run)
+    return CheckpointRef(model, run or None, _selector(what, text))
+
+
+def _selector(what: str, text: str) -> Selector:
+    if what == "latest":
+        return Latest()
+    if what == "best":
+        return Best()
+    if what.startswith("best:"):
+        return _best(what.removeprefix("best:"), text)
+    if what.isascii() and what.isdigit():
+        return Step(int(what[:20]))
+    if not looks_like_hash(what):
+        check_name("tag", what)
+    return Named(what)
+
+
+def _best(metric: str, text: str) -> Best:
+    highest = metric.startswith("+")
+    name = metric[1:] if metric[:1] in {"+", "-"} else metric
+    if _METRIC.fullmatch(name) is None:
+        raise UsageError(f"no metric is named in {text!r}", hint="write MODEL@best:val_loss")
+    return Best(name, highest=highest)
+
+
+def _version(text: str) -> VersionRef:
+    model, what = text.split(":", 1)
+    check_name("model", model)
+    if what == "latest":
+        return VersionRef(model)
+    if what.isascii() and what.isdigit():
+        return VersionRef(model, int(what[:20]))
+    return VersionRef(model, alias=check_name("alias", what))

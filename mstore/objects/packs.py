@@ -1,0 +1,186 @@
+r"""Packs: immutable files that hold objects and their own index.
+
+Layout (all integers little-endian; see docs/FORMAT.md)::
+
+    header   16 bytes   b"MSTORE-PACK\0", u32 version
+    objects             back to back, each as its codec left it
+    index    64 each    id[32], u8 kind, u8 codec, 6 zero bytes, u64 offset, u64 stored, u64 raw
+    footer   64 bytes   u64 offset of the index, u64 objects, BLAKE3[32] of header, index and these
+                        two numbers, b"MSTORE-PACK-END\0"
+
+The name of a pack is the checksum in its footer, in hex.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from blake3 import blake3
+
+from mstore import disk
+from mstore.errors import DamagedStoreError
+
+CHUNK: Final = 1
+MANIFEST: Final = 2
+RECORD: Final = 3
+RAW: Final = 0
+ZSTD: Final = 1
+
+HEADER = b"MSTORE-PACK\0" + (1).to_bytes(4, "little")
+_END = b"MSTORE-PACK-END\0"
+_ENTRY = struct.Struct("<32sBB6xQQQ")
+_FOOTER = struct.Struct("<QQ32s16s")
+_MAX_INFLATED = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one object stands in its pack.
+
+    Attributes:
+        id: BLAKE3 of the object's bytes, 32 bytes.
+        kind: `CHUNK`, `MANIFEST` or `RECORD`.
+        codec: `RAW` or `ZSTD`.
+        offset: first byte in the pack.
+        stored: bytes in the pack.
+        raw: bytes of the object itself.
+    """
+
+    id: bytes
+    kind: int
+    codec: int
+    offset: int
+    stored: int
+    raw: int
+
+
+def object_id(data: bytes | bytearray | memoryview) -> bytes:
+    """Return the BLAKE3 digest that is the id of ``data``, 32 bytes."""
+    return blake3(data).digest()
+
+
+def pack_path(packs: Path, name: str) -> Path:
+    """Return where the pack called ``name`` stands under ``packs``."""
+    return packs / name[:2] / f"{name}.pack"
+
+
+class PackWriter:
+    """Writes one pack in a working directory; `publish` gives it its name."""
+
+    def __init__(self, directory: Path) -> None:
+        """Create an unnamed pack in ``directory``."""
+        self._file = disk.NewFile(directory / "pack", mode=0o444)
+        self._file.write(HEADER)
+        self.entries: dict[bytes, Entry] = {}
+        self.name: str | None = None
+
+    def add(self, kind: int, data: bytes | memoryview, *, id_: bytes | None = None) -> Entry:
+        """Append an object unless this pack has it; chunks as they are, the others compressed."""
+        key = id_ if id_ is not None else object_id(data)
+        known = self.entries.get(key)
+        if known is not None:
+            return known
+        raw = len(data)
+        codec = RAW if kind == CHUNK else ZSTD
+        stored = bytes(data) if codec == ZSTD else data
+        if codec == ZSTD:
+            stored = zstandard.ZstdCompressor(level=3).compress(stored)
+        entry = Entry(key, kind, codec, self._file.size, len(stored), raw)
+        self._file.write(stored)
+        self.entries[key] = entry
+        return entry
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
+
+    def seal(self) -> str:
+        """Write index and footer, make the bytes durable, and return the pack's name."""
+        index = b"".join(
+            _ENTRY.pack(e.id, e.kind, e.codec, e.offset, e.stored, e.raw)
+            for e in self.entries.values()
+        )
+        start, count = self._file.size, len(self.entries)
+        checksum = _checksum(index, start, count)
+        self._file.write(index + _FOOTER.pack(start, count, checksum, _END))
+        self._file.sync()
+        self._file.close()
+        self.name = checksum.hex()
+        return self.name
+
+    def publish(self, packs: Path) -> None:
+        """Move the sealed pack to its name under ``packs`` and make the name durable."""
+        assert self.name is not None, "seal() comes first"  # noqa: S101 - a mistake in this program
+        target = pack_path(packs, self.name)
+        disk.make_directory(target.parent)
+        disk.replace_file(self._file.path, target)
+
+    def close(self) -> None:
+        """Close the file, sealed or not."""
+        self._file.close()
+
+
+def _checksum(index: bytes, start: int, count: int) -> bytes:
+    return blake3(HEADER + index + struct.pack("<QQ", start, count)).digest()
+
+
+def read_index(path: Path) -> tuple[Entry, ...]:
+    """Read and check the index of a pack.
+
+    Raises:
+        DamagedStoreError: the pack is missing, cut short, or its index or name is not right.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read_index(file.fileno(), path)
+    except OSError as error:
+        raise DamagedStoreError(f"pack {path.name} cannot be read: {error.strerror}") from error
+
+
+def _read_index(descriptor: int, path: Path) -> tuple[Entry, ...]:
+    size = os.fstat(descriptor).st_size
+    if size < len(HEADER) + _FOOTER.size:
+        raise DamagedStoreError(f"pack {path.name} is cut short: {size} bytes")
+    header = os.pread(descriptor, len(HEADER), 0)
+    footer = os.pread(descriptor, _FOOTER.size, size - _FOOTER.size)
+    start, count, checksum, end = _FOOTER.unpack(footer)
+    length = size - _FOOTER.size - start
+    if header != HEADER or end != _END or length < 0 or length != count * _ENTRY.size:
+        raise DamagedStoreError(f"pack {path.name} has a damaged header or footer")
+    index = os.pread(descriptor, length, start)
+    if _checksum(index, start, count) != checksum or checksum.hex() != path.stem:
+        raise DamagedStoreError(f"pack {path.name} has a damaged index")
+    return tuple(Entry(*fields) for fields in _ENTRY.iter_unpack(index))
+
+
+def decode(entry: Entry, stored: bytes) -> bytes:
+    """Return the object's bytes, checked against its id.
+
+    Raises:
+        DamagedStoreError: they do not have that id.
+    """
+    data = stored
+    if entry.codec == ZSTD and entry.raw <= _MAX_INFLATED:
+        try:
+            data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=entry.raw)
+        except zstandard.ZstdError as error:
+            raise DamagedStoreError(f"object {entry.id.hex()} does not decompress") from error
+    if len(data) != entry.raw or object_id(data) != entry.id:
+        raise DamagedStoreError(
+            f"object {entry.id.hex()} is damaged: its bytes do not have that hash"
+        )
+    return data
+
+
+def gaps(entries: tuple[Entry, ...]) -> Iterator[tuple[int, int]]:
+    """Yield byte ranges between the header and the index that no object covers."""
+    position = len(HEADER)
+    for entry in sorted(entries, key=lambda e: e.offset):
+        if entry.offset != position:
+            yield position, entry.offset
+        position = entry.offset + entry.stored

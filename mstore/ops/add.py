@@ -1,0 +1,381 @@
+"""Add a checkpoint: bytes first, catalog last."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from mstore import disk
+from mstore.catalog import checkpoints as queries
+from mstore.catalog import objects as object_queries
+from mstore.catalog import versions as ledger
+from mstore.catalog.checkpoints import CheckpointRow
+from mstore.catalog.engine import reading, writing
+from mstore.domain.names import check_name, check_tag
+from mstore.domain.records import Checkpoint, Event
+from mstore.domain.tensors import TensorTable
+from mstore.errors import ConflictError, InputError, UsageError
+from mstore.formats.detect import find_step, step_in_name
+from mstore.formats.tensor_bundle import read_table, shard_paths
+from mstore.objects.ingest import Source, ingest
+from mstore.objects.manifest import Manifest, canonical
+from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
+from mstore.ops.context import Context, now, whoami
+from mstore.ops.watch import CrcWatch
+
+DEFAULT_RUN = "default"
+"""Name of the run when none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """What is said of a checkpoint when it is added.
+
+    Attributes:
+        model: name of the model.
+        run: name of the training run.
+        step: training step, or None to read it from the checkpoint.
+        metrics: name to finite value.
+        tags: names for it.
+        meta: free text by key.
+        note: free text.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME`` that rebuilds the model.
+        replace: whether another content for the same run and step is superseded.
+    """
+
+    model: str
+    run: str = DEFAULT_RUN
+    step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
+    builder: str | None = None
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the names and numbers.
+
+        Raises:
+            UsageError: one of them cannot be used.
+        """
+        check_name("model", self.model)
+        check_name("run", self.run)
+        for tag in self.tags:
+            check_tag(tag)
+        if self.step is not None and not 0 <= self.step < 2**63:
+            raise UsageError(f"a step is a number from 0 to 2^63-1, not {self.step}")
+        for name, value in self.metrics.items():
+            if not -float("inf") < value < float("inf"):
+                raise UsageError(f"metric {name} is {value}; only finite numbers can be compared")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file of a checkpoint, held open: it can be read even after it was deleted."""
+
+    path: Path
+    suffix: str
+    descriptor: int
+    identity: tuple[int, int, int, int]
+
+
+class OpenCheckpoint:
+    """A checkpoint whose files are open and whose tensor table has been read."""
+
+    def __init__(self, prefix: Path) -> None:
+        """Open all files of the checkpoint at ``prefix``.
+
+        Raises:
+            InputError: there is none.
+            DamagedFileError: it is damaged.
+            SystemIOError: a file cannot be read.
+        """
+        self.prefix = prefix
+        self._stack = ExitStack()
+        with ExitStack() as undo, disk.os_errors(f"the checkpoint {prefix} cannot be read"):
+            undo.callback(self.close)
+            index = prefix.with_name(f"{prefix.name}.index")
+            if not index.is_file():
+                raise InputError(f"{prefix} is no checkpoint: {index.name} is not there")
+            self.files = [self._open(index)]
+            self.table = read_table(prefix)
+            shards = shard_paths(prefix, self.table.num_shards)
+            self.files += [self._open(path) for path in shards]
+            meta = prefix.with_name(f"{prefix.name}.meta")
+            if meta.is_file():
+                self.files.append(self._open(meta))
+            self.step = find_step(prefix, self.table)
+            undo.pop_all()
+
+    def _open(self, path: Path) -> OpenFile:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._stack.callback(os.close, descriptor)
+        suffix = path.name.removeprefix(self.prefix.name)
+        return OpenFile(path, suffix, descriptor, _identity(os.fstat(descriptor)))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.identity[2] for file in self.files)
+
+    def sources(self) -> list[Source]:
+        """Return the files, the tensors of the data files watched for their CRC32C."""
+        return [self._source(file) for file in self.files]
+
+    def _source(self, file: OpenFile) -> Source:
+        size = file.identity[2]
+        shards = {
+            path.name: number
+            for number, path in enumerate(shard_paths(self.prefix, self.table.num_shards))
+        }
+        shard = shards.get(file.path.name)
+        if shard is None:
+            return Source(file.suffix, file.descriptor, size)
+        tensors = [t for t in self.table if t.shard == shard and not t.sliced]
+        extents = [(tensor.offset, tensor.size) for tensor in tensors]
+        watch = CrcWatch(tensors, path=str(file.path))
+        return Source(file.suffix, file.descriptor, size, extents, watch)
+
+    def ensure_unchanged(self) -> None:
+        """Check that the files are still there and were not written to since they were opened.
+
+        Raises:
+            InputError: one was deleted or rewritten.
+        """
+        for file in self.files:
+            try:
+                identity = _identity(file.path.stat())
+            except FileNotFoundError:
+                raise InputError(
+                    f"the checkpoint {self.prefix} was deleted while it was being added "
+                    f"({file.path.name} is gone); nothing was stored",
+                    hint="add checkpoints before the trainer removes them, or keep more of them "
+                    "(CheckpointManager max_to_keep)",
+                ) from None
+            if identity != file.identity:
+                raise InputError(
+                    f"the checkpoint {self.prefix} was rewritten while it was being added "
+                    f"({file.path.name} changed); nothing was stored",
+                    hint="add it again when the save has ended",
+                )
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def __enter__(self) -> "OpenCheckpoint":
+        """Return the checkpoint itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self.close()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def add(
+    context: Context, opened: OpenCheckpoint, options: AddOptions, *, may_vanish: bool = False
+) -> Checkpoint:
+    """Add an open checkpoint to the store.
+
+    Args:
+        context: the store.
+        opened: the checkpoint.
+        options: what is said of it.
+        may_vanish: whether it is fine that the files are deleted meanwhile.
+
+    Returns:
+        The checkpoint; ``new`` is False if the store had it already.
+
+    Raises:
+        ConflictError: the run has another content at this step.
+        DamagedFileError: a tensor does not have its CRC32C.
+        InputError: no step can be found, or the files changed meanwhile.
+    """
+    step = _step(opened, options)
+    disk.sweep(context.tmp)
+    with reading(context.engine) as connection:
+        taken = bool(queries.at_step(connection, options.model, options.run, step[0]))
+        parent = queries.head(connection, options.model)
+    with (
+        disk.os_errors(f"adding {opened.prefix} failed"),
+        disk.work_directory(context.tmp) as work,
+        ExitStack() as stack,
+    ):
+        # Where the step is taken, nothing can be stored: find out whether it is the same content.
+        writer = None
+        if not taken or options.replace:
+            writer = PackWriter(work)
+            stack.callback(writer.close)
+        context.progress.start(f"adding {opened.prefix.name}", opened.size)
+        stack.callback(context.progress.finish)
+        manifest = ingest(opened.sources(), writer, context.known, context.progress)
+        if not may_vanish:
+            opened.ensure_unchanged()
+        draft = _draft(opened, options, manifest, step)
+        return _Adding(context, options, manifest, draft, parent).commit(writer, opened.table)
+
+
+def _step(opened: OpenCheckpoint, options: AddOptions) -> tuple[int, str, str | None]:
+    if options.step is not None:
+        return options.step, "option", None
+    if opened.step is not None:
+        return opened.step[0], "variable", opened.step[1]
+    number = step_in_name(opened.prefix)
+    if number is None:
+        raise InputError(
+            f"the training step of {opened.prefix} cannot be found: it has no variable 'step', "
+            "'global_step' or optimizer iterations, and no number in its name",
+            hint="give it: --step N",
+        )
+    return number, "name", None
+
+
+def checkpoint_id(model: str, run: str, step: int, content: str) -> str:
+    """Return the content id of a checkpoint: BLAKE3 of these four as canonical JSON, in hex."""
+    body = {"content": content, "model": model, "run": run, "step": step}
+    return object_id(canonical(body)).hex()
+
+
+def _draft(
+    opened: OpenCheckpoint,
+    options: AddOptions,
+    manifest: Manifest,
+    step: tuple[int, str, str | None],
+) -> Checkpoint:
+    content = object_id(manifest.identity()).hex()
+    return Checkpoint(
+        id=checkpoint_id(options.model, options.run, step[0], content),
+        model=options.model,
+        run=options.run,
+        step=step[0],
+        step_source=step[1],
+        step_variable=step[2],
+        format="tensor-bundle",
+        bytes=opened.size,
+        stored_bytes=0,
+        tensors=len(opened.table.values),
+        content=content,
+        metrics=dict(options.metrics),
+        tags=tuple(sorted(set(options.tags))),
+        meta=dict(options.meta),
+        note=options.note,
+        builder=options.builder,
+        added_at=now(),
+        source=str(opened.prefix.absolute()),
+        new=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """The last part of an add: record, pack, one transaction."""
+
+    context: Context
+    options: AddOptions
+    manifest: Manifest
+    draft: Checkpoint
+    parent: str | None
+
+    def commit(self, writer: PackWriter | None, table: TensorTable) -> Checkpoint:
+        if writer is None:
+            with reading(self.context.engine) as connection:
+                existing = self._existing(connection)
+            if existing is None:  # the other one was replaced or removed while we read
+                raise self._conflict(None)
+            return existing
+        data = self.manifest.to_bytes()
+        manifest = writer.add(MANIFEST, data).id
+        record = writer.add(RECORD, self._record(manifest)).id
+        name = writer.seal()
+        draft = replace(self.draft, stored_bytes=writer.size)
+        with writing(self.context.engine) as connection:
+            existing = self._existing(connection)
+            if existing is not None:
+                return existing
+            writer.publish(self.context.packs)
+            object_queries.add_pack(
+                connection, name, writer.size, writer.entries.values(), draft.added_at
+            )
+            self._insert(connection, draft, manifest, record, table)
+        return draft
+
+    def _existing(self, connection: sa.Connection) -> Checkpoint | None:
+        """Return the same checkpoint if it is there; refuse another content unless replacing."""
+        for row in queries.at_step(connection, self.draft.model, self.draft.run, self.draft.step):
+            if row.checkpoint.id == self.draft.id:
+                return row.checkpoint
+            if not self.options.replace:
+                raise self._conflict(row)
+        return None
+
+    def _conflict(self, row: CheckpointRow | None) -> ConflictError:
+        draft = self.draft
+        where = f" ({draft.step_variable})" if draft.step_variable else ""
+        other = f" {row.checkpoint.id[:12]}" if row else ""
+        return ConflictError(
+            f"{draft.model}/{draft.run} already has another checkpoint{other} at step {draft.step} "
+            f"(step read from the {draft.step_source}{where})",
+            hint="give another run (--run NAME) or step (--step N), or --replace to supersede it",
+        )
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        draft: Checkpoint,
+        manifest: bytes,
+        record: bytes,
+        table: TensorTable,
+    ) -> None:
+        replaced = queries.at_step(connection, draft.model, draft.run, draft.step)
+        for row in replaced:
+            queries.supersede(connection, row.seq)
+        earlier = queries.by_id(connection, draft.id)
+        if earlier is None:
+            marks = (tensor.fingerprint for tensor in table.values)
+            seq = queries.insert_checkpoint(
+                connection, draft, manifest=manifest, record=record, fingerprints=marks
+            )
+        else:  # it had been replaced and comes back
+            seq = earlier.seq
+            queries.restore(connection, seq)
+        model = queries.ensure_model(connection, draft.model)
+        for tag in draft.tags:
+            queries.set_tag(connection, model, tag, seq)
+        event = Event(
+            id=record.hex(),
+            event="replaced" if replaced else "added",
+            model=draft.model,
+            at=draft.added_at,
+            by=whoami(),
+            checkpoint=draft.id,
+            run=draft.run,
+            step=draft.step,
+            version=None,
+            path=draft.source,
+            message=draft.note,
+        )
+        ledger.insert_event(connection, event, checkpoint=seq)
+
+    def _record(self, manifest: bytes) -> bytes:
+        body = self.draft.to_json()
+        for derived in ("versions", "superseded", "stored_bytes"):
+            del body[derived]
+        return canonical(
+            {
+                "type": "mstore/checkpoint/1",
+                "checkpoint": body,
+                "basename": Path(self.draft.source).name,
+                "manifest": manifest.hex(),
+                "replace": self.options.replace,
+                "by": whoami(),
+                "parent": self.parent,
+            }
+        )

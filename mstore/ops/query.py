@@ -1,0 +1,162 @@
+"""Look into the store: list, show, log, tensor tables, comparisons."""
+
+from pathlib import Path
+
+from mstore.catalog import checkpoints, versions
+from mstore.catalog.checkpoints import CheckpointRow
+from mstore.catalog.engine import reading
+from mstore.domain.records import (
+    ChangeKind,
+    Checkpoint,
+    Deployment,
+    Diff,
+    Event,
+    TensorChange,
+    Version,
+)
+from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
+from mstore.errors import DamagedStoreError
+from mstore.formats.object_graph import parse_object_graph
+from mstore.formats.tensor_bundle import (
+    check_crc,
+    decode_strings,
+    parse_index,
+    shard_name,
+    with_full_names,
+)
+from mstore.objects.manifest import Manifest
+from mstore.ops.context import Context
+from mstore.ops.resolve import model_of, resolve, resolve_checkpoint
+
+
+def list_checkpoints(
+    context: Context,
+    model: str | None,
+    *,
+    run: str | None = None,
+    limit: int | None = None,
+    superseded: bool = False,
+) -> tuple[Checkpoint, ...]:
+    """Return checkpoints, the last added first."""
+    if model is not None:
+        name, named_run = model_of(model)
+        model, run = name, run or named_run
+    with reading(context.engine) as connection:
+        rows = checkpoints.listing(
+            connection, model=model, run=run, limit=limit, superseded=superseded
+        )
+    return tuple(row.checkpoint for row in rows)
+
+
+def list_versions(
+    context: Context, model: str | None, *, limit: int | None = None
+) -> tuple[Version, ...]:
+    """Return versions by model, the highest number first."""
+    with reading(context.engine) as connection:
+        rows = versions.find_versions(connection, model=model, limit=limit)
+    return tuple(row.version for row in rows)
+
+
+def list_deployments(
+    context: Context, model: str | None, *, limit: int | None = None
+) -> tuple[Deployment, ...]:
+    """Return deployments, the last first."""
+    with reading(context.engine) as connection:
+        return tuple(versions.find_deployments(connection, model=model, limit=limit))
+
+
+def show(context: Context, reference: str) -> Checkpoint | Version:
+    """Return the one thing that a reference names."""
+    with reading(context.engine) as connection:
+        found = resolve(connection, reference)
+    return found.checkpoint if isinstance(found, CheckpointRow) else found.version
+
+
+def log(context: Context, reference: str | None, *, limit: int | None = None) -> tuple[Event, ...]:
+    """Return the ledger, the last event first: of everything, a model, or one thing."""
+    with reading(context.engine) as connection:
+        if reference is None:
+            return tuple(versions.find_events(connection, limit=limit))
+        if checkpoints.model_key(connection, reference) is not None:
+            return tuple(versions.find_events(connection, model=reference, limit=limit))
+        found = resolve(connection, reference)
+        if isinstance(found, CheckpointRow):
+            events = versions.find_events(connection, checkpoint=found.seq, limit=limit)
+        else:
+            events = versions.find_events(connection, version=found.seq, limit=limit)
+    return tuple(events)
+
+
+def find_checkpoint(context: Context, reference: str) -> CheckpointRow:
+    """Return the checkpoint that a reference names, with its keys."""
+    with reading(context.engine) as connection:
+        return resolve_checkpoint(connection, reference)
+
+
+def tensor_table(context: Context, manifest: Manifest) -> TensorTable:
+    """Return the tensor table of a stored checkpoint, read from its index and object graph.
+
+    Raises:
+        DamagedStoreError: an object is missing or damaged.
+    """
+    with context.reader() as reader:
+        index = b"".join(reader.stream(manifest.file(".index").pieces))
+        table = parse_index(index, path="the stored index")
+        entry = table.get(OBJECT_GRAPH_KEY)
+        if entry is None:
+            return table
+        name = shard_name("", entry.shard, table.num_shards)
+        pieces = manifest.file(name).slice(entry.offset, entry.size)
+        raw = b"".join(reader.stream(pieces))
+    if not check_crc(entry, raw):
+        raise DamagedStoreError("the object graph of a stored checkpoint is damaged")
+    graph = decode_strings(entry, raw, path="the stored object graph")[0]
+    return with_full_names(table, parse_object_graph(graph, path="the stored object graph"))
+
+
+def tensors(context: Context, reference: str) -> TensorTable:
+    """Return the tensor table of the checkpoint that a reference names."""
+    return tensor_table(context, context.manifest(find_checkpoint(context, reference).manifest))
+
+
+def diff(context: Context, a: str, b: str) -> Diff:
+    """Compare two checkpoints tensor by tensor, from their indexes alone."""
+    first, second = find_checkpoint(context, a), find_checkpoint(context, b)
+    before = tensor_table(context, context.manifest(first.manifest))
+    after = tensor_table(context, context.manifest(second.manifest))
+    return Diff(first.checkpoint, second.checkpoint, compare(before, after))
+
+
+def compare(before: TensorTable, after: TensorTable) -> tuple[TensorChange, ...]:
+    """Return what happened to each tensor of two tables, in name order."""
+    keys = {tensor.key for table in (before, after) for tensor in table.values}
+    changes = [_change(before.get(key), after.get(key)) for key in keys]
+    return tuple(sorted(changes, key=lambda change: (change.name, change.key)))
+
+
+def _change(before: Tensor | None, after: Tensor | None) -> TensorChange:
+    tensor = after or before
+    assert tensor is not None  # noqa: S101 - the key came from one of the two
+    return TensorChange(
+        kind=_kind(before, after),
+        name=tensor.full_name or tensor.name,
+        key=tensor.name,
+        before=(before.dtype, before.shape) if before else None,
+        after=(after.dtype, after.shape) if after else None,
+        bytes=tensor.size,
+    )
+
+
+def _kind(before: Tensor | None, after: Tensor | None) -> ChangeKind:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    if (before.dtype, before.shape) != (after.dtype, after.shape):
+        return "reshaped"
+    return "unchanged" if before.crc32c == after.crc32c else "changed"
+
+
+def prefix_name(checkpoint: Checkpoint) -> str:
+    """Return the name of the checkpoint's files before their suffixes."""
+    return Path(checkpoint.source).name

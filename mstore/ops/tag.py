@@ -1,0 +1,63 @@
+"""Give a checkpoint a name."""
+
+from mstore import disk
+from mstore.catalog import checkpoints as queries
+from mstore.catalog import objects as object_queries
+from mstore.catalog import versions as ledger
+from mstore.catalog.engine import reading, writing
+from mstore.domain.names import check_tag
+from mstore.domain.records import Checkpoint, Event
+from mstore.objects.manifest import canonical
+from mstore.objects.packs import RECORD, PackWriter
+from mstore.ops.context import Context, now, whoami
+from mstore.ops.resolve import resolve_checkpoint
+
+
+def tag(context: Context, reference: str, name: str) -> Checkpoint:
+    """Give a tag to a checkpoint, taking it from the one of the model that has it.
+
+    Raises:
+        UsageError: ``name`` cannot be a tag.
+    """
+    check_tag(name)
+    with reading(context.engine) as connection:
+        row = resolve_checkpoint(connection, reference)
+        parent = queries.head(connection, row.checkpoint.model)
+    checkpoint, at = row.checkpoint, now()
+    body = {
+        "type": "mstore/tag/1",
+        "checkpoint": checkpoint.id,
+        "tag": name,
+        "at": at,
+        "by": whoami(),
+        "parent": parent,
+    }
+    with disk.os_errors("recording the tag failed"), disk.work_directory(context.tmp) as work:
+        writer = PackWriter(work)
+        try:
+            key = writer.add(RECORD, canonical(body)).id
+            pack = writer.seal()
+            with writing(context.engine) as connection:
+                writer.publish(context.packs)
+                entries = writer.entries.values()
+                object_queries.add_pack(connection, pack, writer.size, entries, at)
+                model = queries.ensure_model(connection, checkpoint.model)
+                queries.set_tag(connection, model, name, row.seq)
+                event = Event(
+                    id=key.hex(),
+                    event="tagged",
+                    model=checkpoint.model,
+                    at=at,
+                    by=whoami(),
+                    checkpoint=checkpoint.id,
+                    run=checkpoint.run,
+                    step=checkpoint.step,
+                    version=None,
+                    path=None,
+                    message=name,
+                )
+                ledger.insert_event(connection, event, checkpoint=row.seq)
+        finally:
+            writer.close()
+    with reading(context.engine) as connection:
+        return queries.by_seq(connection, [row.seq])[0].checkpoint

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's side: publish a version."""

@@ -1,0 +1,161 @@
+"""Place a version in a TensorFlow Serving base path so that no server can see it half done."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mstore import disk
+from mstore.domain.records import FileRecord
+from mstore.domain.serving_names import server_number
+from mstore.errors import ConflictError, DamagedStoreError, InputError
+
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class FileToPlace:
+    """One file of a version: what it must be, and a function that yields its bytes."""
+
+    record: FileRecord
+    read: Callable[[], Iterable[memoryview]]
+
+
+def numbers(base: Path) -> dict[int, list[str]]:
+    """Return what a server would take for versions: number to the names that parse to it.
+
+    A base path that does not exist has none.
+    """
+    try:
+        names = sorted(path.name for path in base.iterdir())
+    except FileNotFoundError:
+        return {}
+    found: dict[int, list[str]] = {}
+    for name in names:
+        number = server_number(name)
+        if number is not None:
+            found.setdefault(number, []).append(name)
+    return found
+
+
+def prepare_base(base: Path) -> None:
+    """Create the base path if need be.
+
+    Raises:
+        InputError: it is a file.
+        SystemIOError: it cannot be created.
+    """
+    if base.exists() and not base.is_dir():
+        raise InputError(f"{base} is not a directory", hint="name the directory above the versions")
+    with disk.os_errors(f"the base path {base} cannot be made"):
+        _make_parents(base)
+
+
+def _make_parents(path: Path) -> None:
+    if not path.is_dir():
+        _make_parents(path.parent)
+        disk.make_directory(path)
+
+
+def place(
+    base: Path,
+    number: int,
+    files: Sequence[FileToPlace],
+    same: Callable[[Path], bool],
+    advance: Callable[[int], None],
+) -> bool:
+    """Publish a version as ``base/number``.
+
+    The files are written to a directory beside it whose name no server reads as a number, each
+    compared with its SHA-256 on the way and made durable; then one rename that fails if the number
+    exists. A lock on the base path lets one publication through at a time.
+
+    Args:
+        base: the base path; it must exist.
+        number: the version's number.
+        files: what it consists of.
+        same: tells whether an existing directory is this very version.
+        advance: hears of bytes written.
+
+    Returns:
+        False if the same version was there already and nothing was done.
+
+    Raises:
+        ConflictError: the number is there with other content, or under a name such as ``007``.
+        DamagedStoreError: the bytes do not have their SHA-256.
+        StoreLockedError: another publication holds the base path.
+        SystemIOError: the system refused.
+    """
+    with disk.os_errors(f"publishing {base / str(number)} failed"), disk.locked(base):
+        disk.sweep(base, min_age=0)
+        if _occupied(base, number, same):
+            return False
+        with disk.work_directory(base) as work:
+            staged = work / "version"
+            _make(staged)
+            for file in files:
+                _write(staged, file, advance)
+            _sync_tree(staged)
+            try:
+                disk.rename_new(staged, base / str(number))
+            except FileExistsError as error:
+                raise _conflict(base, number) from error
+    return True
+
+
+def _occupied(base: Path, number: int, same: Callable[[Path], bool]) -> bool:
+    names = numbers(base).get(number, [])
+    if not names:
+        return False
+    if names == [str(number)] and same(base / names[0]):
+        return True
+    raise _conflict(base, number, names)
+
+
+def _conflict(base: Path, number: int, names: Sequence[str] = ()) -> ConflictError:
+    shown = ", ".join(repr(name) for name in names) or repr(str(number))
+    return ConflictError(
+        f"{base} already has {shown}, which the server takes for version {number}, "
+        "and it is not this version; a number is never given to other content",
+        hint="export the checkpoint again with --to to get the next free number, "
+        f"or see what is there: mstore audit {base}",
+    )
+
+
+def _make(path: Path) -> None:
+    disk.step("mkdir", path)
+    path.mkdir()
+    path.chmod(DIRECTORY_MODE)  # the server runs as another user, whatever our umask
+
+
+def _write(staged: Path, file: FileToPlace, advance: Callable[[int], None]) -> None:
+    path = PurePosixPath(file.record.path)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise DamagedStoreError(f"a version has a file with the path {file.record.path!r}")
+    target = staged
+    for part in path.parts[:-1]:
+        target = target / part
+        if not target.is_dir():
+            _make(target)
+    digest = hashlib.sha256()
+    output = disk.NewFile(target / path.name, mode=FILE_MODE)
+    try:
+        for part_bytes in file.read():
+            output.write(part_bytes)
+            digest.update(part_bytes)
+            advance(len(part_bytes))
+        output.sync()
+    finally:
+        output.close()
+    if (output.size, digest.hexdigest()) != (file.record.size, file.record.sha256):
+        raise DamagedStoreError(
+            f"{file.record.path} does not have its recorded SHA-256; nothing was published",
+            hint="run: mstore verify",
+        )
+
+
+def _sync_tree(staged: Path) -> None:
+    for directory, _, _ in os.walk(staged, topdown=False):
+        disk.sync_directory(Path(directory))

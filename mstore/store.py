@@ -1,0 +1,397 @@
+"""`Store`: opens a store and gives each use case one method."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mstore import disk
+from mstore.catalog.engine import connect
+from mstore.catalog.schema import ensure_current
+from mstore.domain.progress import NoProgress, Progress
+from mstore.domain.records import (
+    AuditReport,
+    Checkout,
+    Checkpoint,
+    Deployment,
+    Diff,
+    Event,
+    VerifyReport,
+    Version,
+)
+from mstore.domain.tensors import TensorTable
+from mstore.errors import Error, StoreNotFoundError, UsageError
+from mstore.formats.detect import find_checkpoints
+from mstore.ops import audit as audit_op
+from mstore.ops import checkout as checkout_op
+from mstore.ops import promote as promote_op
+from mstore.ops import query
+from mstore.ops.add import DEFAULT_RUN, AddOptions, OpenCheckpoint, add
+from mstore.ops.background import PendingAdd
+from mstore.ops.context import Context
+from mstore.ops.live import ensure_saved
+from mstore.ops.tag import tag
+from mstore.ops.verify import verify
+
+if TYPE_CHECKING:
+    from mstore.domain.signatures import TensorSpec
+
+StrPath = str | os.PathLike[str]
+
+DIRECTORY = ".mstore"
+"""Name of the directory that is a store."""
+
+_FORMAT = "mstore store 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class AddOutcome:
+    """What came of adding several checkpoints.
+
+    Attributes:
+        checkpoints: those that are in the store now.
+        failures: path and error of each of the others.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    failures: tuple[tuple[str, Error], ...]
+
+
+class Store:
+    """A store of checkpoints and of the versions made of them.
+
+    Open one with `Store.open` or make one with `Store.init`; it is a context manager. A store may
+    be used by many processes at once; one `Store` object by one thread at a time.
+
+    Attributes:
+        path: the ``.mstore`` directory.
+        created: whether `init` made it just now.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        """Open the store at ``path``; `open` finds it for you."""
+        self.path = path
+        self.created = False
+        engine = connect(path / "catalog.db")
+        self._context = Context(path, engine, progress or NoProgress())
+        with disk.os_errors(f"the store {path} cannot be opened"):
+            ensure_current(engine)
+
+    @classmethod
+    def init(cls, directory: StrPath = ".", *, progress: Progress | None = None) -> "Store":
+        """Make a store in ``directory``, or open the one that is there.
+
+        It appears complete or not at all.
+
+        Raises:
+            SystemIOError: the directory cannot be written.
+        """
+        parent = Path(directory).absolute()
+        path = parent / DIRECTORY
+        created = False
+        with disk.os_errors(f"no store can be made in {parent}"):
+            parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                disk.sweep(parent)
+                created = _create(parent, path)
+        store = cls(path, progress)
+        store.created = created
+        return store
+
+    @classmethod
+    def open(
+        cls, path: StrPath = ".", *, exact: bool = False, progress: Progress | None = None
+    ) -> "Store":
+        """Open the store in ``path`` or in the nearest directory above it.
+
+        Args:
+            path: where to begin, or the ``.mstore`` directory itself.
+            exact: look nowhere else.
+            progress: hears of long work.
+
+        Raises:
+            StoreNotFoundError: there is none.
+            StoreVersionError: it was written by a newer mstore.
+        """
+        start = Path(path).absolute()
+        for place in [start] if exact else [start, *start.parents]:
+            for candidate in (place / DIRECTORY, place):
+                if candidate.name == DIRECTORY and (candidate / "catalog.db").is_file():
+                    return cls(candidate, progress)
+        raise StoreNotFoundError(
+            f"there is no store in {start}" + ("" if exact else " or above it"),
+            hint="make one: mstore init",
+        )
+
+    def close(self) -> None:
+        """Close the connections to the catalog."""
+        self._context.engine.dispose()
+
+    def __enter__(self) -> "Store":
+        """Return the store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def add(
+        self,
+        path: StrPath,
+        *,
+        model: str | Any,
+        name: str | None = None,
+        live: Any = None,
+        background: bool = False,
+        **options: Any,
+    ) -> "Checkpoint | PendingAdd":
+        """Add one checkpoint.
+
+        Args:
+            path: its prefix or any of its files.
+            model: name of the model; or the live model itself, whose weights the checkpoint must
+                then hold (``name`` gives the name, else the model's own ``name`` is taken).
+            name: name of the model where ``model`` is a live one.
+            live: the live model, where ``model`` is a name.
+            background: return at once and add in another thread. The files are held open from now
+                on, so it does no harm if they are deleted meanwhile.
+            options: ``run``, ``step``, ``metrics``, ``tags``, ``meta``, ``note``, ``builder``,
+                ``replace``; see `AddOptions`.
+
+        Returns:
+            The checkpoint, or with ``background`` a handle whose ``result()`` is the checkpoint.
+
+        Raises:
+            InputError: there is no checkpoint, or no step can be found.
+            DamagedFileError: it is damaged.
+            ConflictError: the run has another content at this step.
+            WeightsNotSavedError: the live model has weights that the checkpoint does not hold.
+        """
+        if not isinstance(model, str):
+            live, model = model, name or getattr(model, "name", None)
+        chosen = _options(model, **options)
+        prefixes = find_checkpoints(Path(path))
+        if len(prefixes) != 1:
+            raise UsageError(
+                f"{path} holds {len(prefixes)} checkpoints",
+                hint="name one of them, or use add_all",
+            )
+        opened = OpenCheckpoint(prefixes[0])
+        if background:
+            return PendingAdd(self._context, opened, chosen, live)
+        with opened:
+            if live is not None:
+                ensure_saved(live, opened.table)
+            return add(self._context, opened, chosen)
+
+    def add_all(
+        self, paths: Sequence[StrPath], *, model: str, latest: bool = False, **options: Any
+    ) -> AddOutcome:
+        """Add every checkpoint that the paths mean, in order, and go on after a failure.
+
+        Args:
+            paths: prefixes, files of checkpoints, or directories of checkpoints.
+            model: name of the model.
+            latest: of a directory, only the one its state file names.
+            options: as for `add`; ``step`` only where there is one checkpoint.
+
+        Raises:
+            UsageError: ``step`` is given for several checkpoints.
+        """
+        chosen = _options(model, **options)
+        prefixes: list[Path] = []
+        done: list[Checkpoint] = []
+        failures: list[tuple[str, Error]] = []
+        for path in paths:
+            try:
+                prefixes += find_checkpoints(Path(path), latest=latest)
+            except Error as error:
+                failures.append((str(path), error))
+        prefixes = list(dict.fromkeys(prefixes))
+        if chosen.step is not None and len(prefixes) > 1:
+            raise UsageError(
+                f"--step is given, and there are {len(prefixes)} checkpoints",
+                hint="add them one at a time, or without --step",
+            )
+        for prefix in prefixes:
+            try:
+                with OpenCheckpoint(prefix) as opened:
+                    done.append(add(self._context, opened, chosen))
+            except Error as error:
+                failures.append((str(prefix), error))
+        return AddOutcome(tuple(done), tuple(failures))
+
+    def list(
+        self,
+        model: str | None = None,
+        *,
+        run: str | None = None,
+        limit: int | None = None,
+        superseded: bool = False,
+    ) -> tuple[Checkpoint, ...]:
+        """Return checkpoints, the last added first; ``model`` may be ``MODEL/RUN``."""
+        return query.list_checkpoints(
+            self._context, model, run=run, limit=limit, superseded=superseded
+        )
+
+    def versions(
+        self, model: str | None = None, *, limit: int | None = None
+    ) -> tuple[Version, ...]:
+        """Return versions by model, the highest number first."""
+        return query.list_versions(self._context, model, limit=limit)
+
+    def deployments(
+        self, model: str | None = None, *, limit: int | None = None
+    ) -> tuple[Deployment, ...]:
+        """Return deployments, the last first."""
+        return query.list_deployments(self._context, model, limit=limit)
+
+    def show(self, reference: str) -> Checkpoint | Version:
+        """Return the checkpoint or version that ``reference`` names.
+
+        Raises:
+            UnknownReferenceError: it names nothing.
+            AmbiguousReferenceError: it names more than one thing.
+        """
+        return query.show(self._context, reference)
+
+    def tensors(self, reference: str) -> TensorTable:
+        """Return the tensor table of the checkpoint that ``reference`` names."""
+        return query.tensors(self._context, reference)
+
+    def log(self, reference: str | None = None, *, limit: int | None = None) -> tuple[Event, ...]:
+        """Return the ledger, the last event first: all of it, of a model, or of one thing."""
+        return query.log(self._context, reference, limit=limit)
+
+    def diff(self, a: str, b: str) -> Diff:
+        """Compare two checkpoints tensor by tensor."""
+        return query.diff(self._context, a, b)
+
+    def tag(self, reference: str, name: str) -> Checkpoint:
+        """Give a tag to a checkpoint, taking it from the one of the model that has it."""
+        return tag(self._context, reference, name)
+
+    def checkout(self, reference: str, directory: StrPath) -> Checkout:
+        """Write a checkpoint's original files into ``directory``.
+
+        Raises:
+            ConflictError: another file of the same name is there.
+        """
+        return checkout_op.checkout(self._context, reference, Path(directory))
+
+    def export(
+        self,
+        reference: str,
+        *,
+        builder: str | None = None,
+        builder_args: Mapping[str, str] | None = None,
+        inputs: "Mapping[str, TensorSpec] | None" = None,
+        root: str | None = None,
+        to: StrPath | None = None,
+        allow_unrestored: Sequence[str] = (),
+        timeout: float | None = None,
+        message: str | None = None,
+        search_path: StrPath = ".",
+    ) -> Version:
+        """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
+
+        Args:
+            reference: the checkpoint.
+            builder: ``FILE.py:NAME`` or ``package.module:NAME``; by default the recorded one.
+            builder_args: keyword arguments for it.
+            inputs: dtype and shape by input key, where the model does not say.
+            root: where the model is in the checkpoint, where that is not clear.
+            to: base path to publish in.
+            allow_unrestored: variables that need not come from the checkpoint.
+            timeout: seconds for the conversion, and again for the check.
+            message: why, for the ledger.
+            search_path: directory for relative builder files and builder modules.
+
+        Raises:
+            ProofError: a variable is not a tensor of the checkpoint.
+            LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
+            WorkerError: the builder or the conversion failed.
+        """
+        from mstore.ops.export import ExportOptions, export  # noqa: PLC0415 - rarely needed
+
+        options = ExportOptions(
+            builder=builder,
+            builder_args=dict(builder_args or {}),
+            inputs=dict(inputs or {}),
+            root=root,
+            to=Path(to) if to is not None else None,
+            allow_unrestored=tuple(allow_unrestored),
+            timeout=timeout,
+            message=message,
+            search_path=Path(search_path),
+        )
+        return export(self._context, reference, options)
+
+    def promote(self, version: str, target: StrPath, *, message: str | None = None) -> Deployment:
+        """Place a version in a TensorFlow Serving base path.
+
+        Raises:
+            ConflictError: its number is there with other content.
+        """
+        return promote_op.promote(self._context, version, Path(target), message=message)
+
+    def audit(self, path: StrPath) -> AuditReport:
+        """Tell which checkpoints a serving directory holds and whether every byte is as it was."""
+        return audit_op.audit(Path(path), self._context)
+
+    def verify(self) -> VerifyReport:
+        """Check every byte of the store against its id."""
+        return verify(self._context)
+
+
+def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:
+    """Audit a directory by the statements in it, where no store is at hand."""
+    return audit_op.audit(Path(path), None, progress)
+
+
+def _create(parent: Path, path: Path) -> bool:
+    """Make the store beside its final name, then rename; False if another process was first."""
+    with disk.work_directory(parent) as work:
+        staged = work / DIRECTORY
+        for directory in (staged, staged / "packs", staged / "tmp"):
+            disk.make_directory(directory)
+        marker = disk.NewFile(staged / "format")
+        marker.write(_FORMAT.encode())
+        marker.sync()
+        marker.close()
+        engine = connect(staged / "catalog.db")
+        try:
+            ensure_current(engine)
+        finally:
+            engine.dispose()
+        disk.sync_directory(staged)
+        try:
+            disk.rename_new(staged, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _options(model: Any, **options: Any) -> AddOptions:
+    if not isinstance(model, str):
+        raise UsageError("the model has no name", hint="give one: model='NAME' or name='NAME'")
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = set(given) - set(AddOptions.__slots__)
+    if unknown:
+        raise TypeError(f"add() got unexpected options: {', '.join(sorted(unknown))}")
+    given.setdefault("run", DEFAULT_RUN)
+    given["tags"] = tuple(given.get("tags", ()))
+    if ":" in given.get("builder", "") and ".py:" in given["builder"]:
+        file, _, function = given["builder"].rpartition(":")
+        given["builder"] = f"{Path(file).absolute()}:{function}"
+    return AddOptions(model=model, **given)
+
+
+__all__ = ["AddOutcome", "Store", "audit_without_store"]

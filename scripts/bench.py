@@ -1,0 +1,252 @@
+"""How fast mstore is, beside `cp` and `b3sum` of the same files, as medians of one run.
+
+Ratios are taken side by side: each round runs the yardstick and then mstore. The last column has
+the goals. TensorFlow writes the checkpoints.
+"""
+
+import argparse
+import importlib.util
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Wall seconds, CPU seconds of this process and its children, peak memory in MB if known."""
+
+    wall: float
+    cpu: float
+    peak: float = 0.0
+
+
+def timed(work: Callable[[], object]) -> Sample:
+    """Run `work` and return what it took."""
+    before, start = os.times(), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - start, os.times()
+    return Sample(wall, sum(after[:4]) - sum(before[:4]))
+
+
+def process(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Sample:
+    """Run a process to its end and return what it took; its output is dropped."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command} exited with {child.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(time.perf_counter() - start, cpu, usage.ru_maxrss / 1024)
+
+
+def python(code: str, *arguments: str | Path, cwd: Path) -> Sample:
+    """Run code in a fresh interpreter; it prints wall and CPU seconds of what is measured."""
+    command = [sys.executable, "-c", _HARNESS + code, *map(str, arguments)]
+    out = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    wall, cpu, peak = map(float, out.split())
+    return Sample(wall, cpu, peak)
+
+
+_HARNESS = """
+import resource, sys, time
+from mstore.store import Store
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+bare = peak()
+def measure(work):
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    print(time.perf_counter() - wall, time.process_time() - cpu, peak() - bare)
+store = Store.open(".")
+"""
+ADD = "measure(lambda: store.add(sys.argv[1], model='m', run=sys.argv[2]))"
+MANY = """
+from pathlib import Path
+prefixes = sorted(p.with_suffix("") for p in Path(sys.argv[1]).glob("*.index"))
+measure(lambda: [store.add(p, model='many', run='r') for p in prefixes])
+"""
+CHECKOUT = "measure(lambda: store.checkout('m@7', sys.argv[1]))"
+VERIFY = "measure(store.verify)"
+B3SUM = """
+import sys
+from blake3 import blake3
+for name in sys.argv[1:]:
+    with open(name, "rb") as file:
+        digest = blake3(max_threads=blake3.AUTO)
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+"""
+MAKE = """
+import sys
+import tensorflow as tf
+prefix, tensors, rows, count = sys.argv[1], *map(int, sys.argv[2:])
+generator = tf.random.Generator.from_seed(1)
+class Weights(tf.Module):
+    def __init__(self):
+        self.w = [tf.Variable(generator.normal([rows, 1000]), name=f"w{i}") for i in range(tensors)]
+    @tf.function
+    def __call__(self, x):
+        return tf.add_n([tf.matmul(x, w) for w in self.w])
+model, step = Weights(), tf.Variable(7, dtype=tf.int64, name="step")
+checkpoint = tf.train.Checkpoint(model=model, step=step)
+for i in range(count):
+    if count > 1:
+        step.assign(i)
+        model.w[0].assign(generator.normal([rows, 1000]))
+    checkpoint.write(f"{prefix}-{i}")
+"""
+BUILDER = """
+import tensorflow as tf
+import mstore
+class Weights(tf.Module):
+    def __init__(self):
+        self.w = [tf.Variable(tf.zeros([ROWS, 1000]), name=f"w{i}") for i in range(TENSORS)]
+    def __call__(self, x):
+        return {"y": tf.add_n([tf.matmul(x, w) for w in self.w])}
+def build():
+    return mstore.Servable(Weights(), inputs={"x": tf.TensorSpec([None, ROWS], tf.float32)})
+"""
+
+
+def copy(files: list[Path], target: Path) -> None:
+    """Copy files as `cp` does, and fsync them and their directory."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    subprocess.run(["cp", *map(str, files), str(target)], check=True)
+    subprocess.run(["sync", *(str(target / file.name) for file in files), str(target)], check=True)
+
+
+def row(
+    name: str, samples: list[Sample], goal: str = "", against: list[Sample] | None = None
+) -> None:
+    """Print medians, the median ratio to `against` round by round, and the goal."""
+    wall = statistics.median(sample.wall for sample in samples)
+    cpu = statistics.median(sample.cpu for sample in samples)
+    peak = max(sample.peak for sample in samples)
+    pairs = zip(samples, against or [], strict=False)
+    ratios = [mine.wall / other.wall for mine, other in pairs]
+    ratio = statistics.median(ratios) if ratios else 0.0
+    print(
+        f"{name:<34} {wall:>8.3f} {cpu:>8.3f} {peak or '':>8.4} {ratio or '':>6.3} {goal}",
+        flush=True,
+    )
+
+
+def met(value: float, limit: float) -> str:
+    """Return whether a goal is met, in words."""
+    return f"<= {limit:g}: {'met' if value <= limit else 'MISSED'}"
+
+
+def starts(mstore: Path, place: Path, rounds: int) -> None:
+    """Measure cold starts of whole processes."""
+    for name, limit in (("--help", 0.20), ("list", 0.35)):
+        samples = [process(mstore, name, cwd=place) for _ in range(rounds)]
+        goal = met(statistics.median(sample.wall for sample in samples), limit)
+        row(f"mstore {name}", samples, f"wall {goal}")
+
+
+def big(place: Path, rounds: int) -> None:
+    """Measure add, checkout and verify of one large checkpoint against cp and b3sum."""
+    files = sorted(place.glob("big-0.*"))
+    megabytes = sum(file.stat().st_size for file in files) / MB
+    print(f"-- one checkpoint of {megabytes:.0f} MB")
+    cp, add, out, b3, check = [], [], [], [], []
+    for number in range(rounds):
+        shutil.rmtree(place / ".mstore", ignore_errors=True)
+        process(sys.executable, "-m", "mstore", "init", cwd=place)
+        cp.append(timed(lambda: copy(files, place / "copy")))
+        add.append(python(ADD, "big-0", "r", cwd=place))
+        out.append(python(CHECKOUT, f"out-{number}", cwd=place))
+        shutil.rmtree(place / f"out-{number}")
+        packs = [path for path in (place / ".mstore" / "packs").rglob("*") if path.is_file()]
+        b3.append(b3sum(packs, place))
+        check.append(python(VERIFY, cwd=place))
+    row("cp + fsync", cp)
+    row("b3sum of the packs", b3)
+    for name, samples, against, limit in (
+        ("add, all new, / cp", add, cp, 1.3),
+        ("checkout / cp", out, cp, 1.3),
+        ("verify / b3sum", check, b3, 1.5),
+    ):
+        ratios = [mine.wall / other.wall for mine, other in zip(samples, against, strict=True)]
+        row(name, samples, f"ratio {met(statistics.median(ratios), limit)}", against)
+    cpu = statistics.median(sample.cpu for sample in add)
+    print(f"   CPU of add {cpu:.3f} s {met(cpu, 0.20)}")
+    peak = max(sample.peak for sample in add + out)
+    print(f"   peak memory over the interpreter {peak:.0f} MB {met(peak, 200)}")
+
+
+def b3sum(paths: list[Path], place: Path) -> Sample:
+    """Hash files with b3sum where it is installed, else with the blake3 package."""
+    tool = shutil.which("b3sum")
+    if tool:
+        return process(tool, *paths, cwd=place)
+    return process(sys.executable, "-c", B3SUM, *paths, cwd=place)
+
+
+def many(place: Path) -> None:
+    """Measure adding many small checkpoints in one process."""
+    count = len(list((place / "small").glob("*.index")))
+    print(f"-- {count} checkpoints of 0.2 MB in one process")
+    sample = python(MANY, "small", cwd=place)
+    each = sample.wall / count * 1000
+    row("add of all", [sample], f"{each:.1f} ms each {met(each, 8)}")
+
+
+def export(mstore: Path, place: Path, rounds: int, tensors: int, rows: int) -> None:
+    """Measure export by tracing, whole process, against cp."""
+    print("-- export of the large checkpoint by tracing, whole process with proof and load check")
+    text = BUILDER.replace("ROWS", str(rows)).replace("TENSORS", str(tensors))
+    (place / "builder.py").write_text(text)
+    command = (mstore, "export", "m@7", "--builder", "builder.py:build")
+    row("mstore export", [process(*command, cwd=place) for _ in range(rounds)])
+
+
+def main() -> None:
+    """Make the data and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each; medians are shown")
+    parser.add_argument("--megabytes", type=int, default=150, help="size of the large checkpoint")
+    parser.add_argument("--small", type=int, default=500, help="number of small checkpoints")
+    options = parser.parse_args()
+    if importlib.util.find_spec("tensorflow") is None:
+        raise SystemExit("scripts/bench needs TensorFlow to write checkpoints: install mstore[tf]")
+    mstore = Path(sys.executable).with_name("mstore")
+    tensors, rows = 10, options.megabytes * MB // (4 * 1000 * 10)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory(prefix="mstore-bench-", dir=Path.cwd() / "build") as name:
+        place = Path(name)
+        (place / "small").mkdir()
+        make = (sys.executable, "-c", MAKE)
+        process(*make, "big", str(tensors), str(rows), "1", cwd=place, env=quiet)
+        process(*make, "small/s", "2", "25", str(options.small), cwd=place, env=quiet)
+        process(mstore, "init", cwd=place)
+        print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {options.rounds} rounds")
+        tool = "b3sum" if shutil.which("b3sum") else "the blake3 package (no b3sum here)"
+        print(f"hashing yardstick: {tool}")
+        print(f"{'':<34} {'wall s':>8} {'CPU s':>8} {'peak MB':>8} {'ratio':>6} goal")
+        starts(mstore, place, max(options.rounds, 7))
+        big(place, options.rounds)
+        many(place)
+        export(mstore, place, max(1, options.rounds // 2), tensors, rows)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Path("build").mkdir(exist_ok=True)
+    main()

@@ -1,0 +1,71 @@
+"""Write the tables of README.md that repeat what the code says: commands and errors.
+
+`python scripts/readme.py` brings the file up to date; tests/test_gates.py fails when it is not.
+"""
+
+import re
+from pathlib import Path
+
+import typer
+
+from mstore import errors
+from mstore.cli.app import app
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def command_table() -> str:
+    """Return one row for each command that help lists: usage and the first line of its help."""
+    group = typer.main.get_command(app)
+    rows = ["| command | what it does |", "|---|---|"]
+    for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
+        if not command.hidden:
+            summary = command.help.split("\n\n")[0].replace("\n", " ")
+            rows.append(f"| `{_usage(name, command.params)}` | {summary} |")
+    return "\n".join(rows)
+
+
+def _usage(name: str, parameters: list[typer.CallbackParam]) -> str:
+    words = ["mstore", name]
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            metavar = (parameter.metavar or parameter.name or "").upper()
+            plain = parameter.required or metavar.startswith("[")
+            words.append(metavar if plain else f"[{metavar}]")
+        elif parameter.required:
+            words += [parameter.opts[0], parameter.opts[0].lstrip("-").upper()]
+    return " ".join(words)
+
+
+def error_table() -> str:
+    """Return one row for each error class: exit status, code and what it means."""
+    rows = ["| exit | code | what it means |", "|---|---|---|"]
+    for kind in sorted(_leaves(errors.Error), key=lambda kind: (kind.exit_status, kind.code)):
+        meaning = (
+            (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").rstrip(".").replace("``", "`")
+        )
+        rows.append(f"| {kind.exit_status} | `{kind.code}` | {' '.join(meaning.split())} |")
+    return "\n".join(rows)
+
+
+def _leaves(kind: type[errors.Error]) -> list[type[errors.Error]]:
+    below = [item for item in kind.__subclasses__() if item.__module__ == errors.__name__]
+    own = [] if kind is errors.ResolveError else [kind]
+    return own + [leaf for item in below for leaf in _leaves(item)]
+
+
+def updated(text: str) -> str:
+    """Return the README's text with its tables made again."""
+    for name, table in (("commands", command_table()), ("errors", error_table())):
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(
+            lambda found, table=table: found[1] + table + "\n" + found[2], text
+        )
+        if count != 1:
+            raise SystemExit(f"README.md has no place for the table of {name}")
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

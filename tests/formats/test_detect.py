@@ -1,0 +1,142 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mstore.errors import Error, InputError
+from mstore.formats.detect import find_checkpoints
+from tests.formats.bundle_writer import FLOAT32, Value, write_bundle, write_table
+
+SMALL = {b"w": Value(FLOAT32, (), bytes(4))}
+
+
+def checkpoints(directory: Path, *names: str) -> list[Path]:
+    return [write_bundle(directory / name, SMALL) for name in names]
+
+
+def state(directory: Path, text: str) -> None:
+    (directory / "checkpoint").write_text(text)
+
+
+def refusal(path: Path, *, latest: bool = False) -> InputError:
+    with pytest.raises(InputError) as caught:
+        find_checkpoints(path, latest=latest)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "name", ["ckpt.1", "ckpt.1.index", "ckpt.1.data-00000-of-00001", "ckpt.1.meta"]
+)
+def test_a_prefix_and_each_file_of_it_mean_the_checkpoint(tmp_path: Path, name: str) -> None:
+    [prefix] = checkpoints(tmp_path, "ckpt.1")
+    assert find_checkpoints(tmp_path / name) == [prefix]
+
+
+def test_a_directory_means_all_its_checkpoints_in_natural_order(tmp_path: Path) -> None:
+    made = checkpoints(tmp_path, "ckpt-2", "ckpt-10", "ckpt-9", "best", "ckpt-09")
+    checkpoints(tmp_path / "deeper", "ckpt-1")
+    checkpoints(tmp_path, ".hidden", "._ckpt-2")
+    (tmp_path / "ckpt-11.index.tempstate123").touch()
+    (tmp_path / "ckpt-11.data-00000-of-00001").touch()
+    (tmp_path / "folder.index").mkdir()
+    found = [path.name for path in find_checkpoints(tmp_path)]
+    assert found == ["best", "ckpt-2", "ckpt-09", "ckpt-9", "ckpt-10"]
+    assert len(found) == len(made)
+
+
+def test_a_prefix_goes_before_a_directory_of_its_name(tmp_path: Path) -> None:
+    [prefix] = checkpoints(tmp_path, "model")
+    [inner] = checkpoints(tmp_path / "model", "ckpt-1")
+    assert find_checkpoints(tmp_path / "model") == [prefix]
+    state(tmp_path / "model", 'model_checkpoint_path: "ckpt-1"')
+    assert find_checkpoints(tmp_path / "model", latest=True) == [inner]
+
+
+def test_the_latest_is_what_the_state_file_says(tmp_path: Path) -> None:
+    first, _ = checkpoints(tmp_path, "ckpt-1", "ckpt-2")
+    state(
+        tmp_path,
+        'model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n'
+        'all_model_checkpoint_paths: "ckpt-2"\nall_model_checkpoint_timestamps: 1.5e9\n'
+        "last_preserved_timestamp: 1.0\n",
+    )
+    assert find_checkpoints(tmp_path, latest=True) == [first]
+    assert find_checkpoints(tmp_path / "checkpoint") == [first]
+
+
+def test_an_absolute_state_is_followed_and_survives_a_move(tmp_path: Path) -> None:
+    [here] = checkpoints(tmp_path / "a", "ckpt-1")
+    [there] = checkpoints(tmp_path / "b", "ckpt-1")
+    state(tmp_path / "a", f'model_checkpoint_path: "{there}"')
+    assert find_checkpoints(tmp_path / "a", latest=True) == [there]
+    there.with_name("ckpt-1.index").unlink()
+    assert find_checkpoints(tmp_path / "a", latest=True) == [here]
+
+
+def test_names_that_are_not_ascii_are_followed(tmp_path: Path) -> None:
+    [prefix] = checkpoints(tmp_path, "modèle-1")
+    state(tmp_path, 'model_checkpoint_path: "mod\\303\\250le-1"')
+    assert find_checkpoints(tmp_path, latest=True) == [prefix]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no state file"),
+        ("model_checkpoint_path: 7", "does not parse"),
+        ('modle_checkpoint_path: "ckpt-1"', "does not parse"),
+        ("\x00", "does not parse"),
+        ("{" * 5000, "does not parse"),
+        ("", "names no checkpoint"),
+        ('model_checkpoint_path: "a\\000b"', "names no checkpoint"),
+        ('model_checkpoint_path: "/"', "which is gone"),
+        ('model_checkpoint_path: "ckpt-9"', "names ckpt-9, which is gone"),
+        (f'model_checkpoint_path: "{"x" * 5000}"', "which is gone"),
+    ],
+)
+def test_a_state_that_leads_nowhere_is_refused(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    checkpoints(tmp_path, "ckpt-1")
+    if text is not None:
+        state(tmp_path, text)
+    error = refusal(tmp_path, latest=True)
+    assert words in error.message
+    assert "--latest" in error.hint
+
+
+def test_a_state_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_bytes(b"\xff\xfe\xff")
+    assert "does not parse" in refusal(tmp_path, latest=True).message
+
+
+def test_only_directories_have_a_latest(tmp_path: Path) -> None:
+    [prefix] = checkpoints(tmp_path, "ckpt-1")
+    assert "not a directory" in refusal(prefix, latest=True).message
+
+
+def test_what_is_there_instead_is_named(tmp_path: Path) -> None:
+    assert "there is no checkpoint" in refusal(tmp_path / "missing").message
+    assert "*.index" in refusal(tmp_path).message
+    (tmp_path / "x.data-00000-of-00001").touch()
+    assert "not complete" in refusal(tmp_path).hint
+    assert "no x.index" in refusal(tmp_path / "x.data-00000-of-00001").message
+    (tmp_path / "model.keras").touch()
+    assert "Keras" in refusal(tmp_path).hint
+    assert "Keras" in refusal(tmp_path / "model.keras").message
+    (tmp_path / "saved_model.pb").touch()
+    assert "SavedModel" in refusal(tmp_path).hint
+    assert "SavedModel" in refusal(tmp_path / "saved_model.pb").message
+    (tmp_path / "old").write_bytes(write_table([(b"", b"")]))
+    assert "V1" in refusal(tmp_path / "old").message
+    (tmp_path / "notes.txt").touch()
+    assert "is not a checkpoint" in refusal(tmp_path / "notes.txt").message
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a checkpoint" in refusal(tmp_path / "pipe").message
+    os.mkfifo(tmp_path / "checkpoint")
+    with pytest.raises(Error):
+        find_checkpoints(tmp_path, latest=True)
