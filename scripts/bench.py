@@ -39,24 +39,27 @@ def timed(work: Callable[[], object]) -> Sample:
 
 
 def process(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Sample:
-    """Run a process to its end and return what it took; its output is dropped."""
-    start = time.perf_counter()
-    child = subprocess.Popen(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=os.environ | (env or {}),
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} exited with {child.returncode}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Sample(time.perf_counter() - start, cpu, usage.ru_maxrss / 1024)
+    """Run a process to its end and return what it took; what it says is shown if it fails."""
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        child = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=cwd,
+            env=os.environ | (env or {}),
+            stdout=said,
+            stderr=said,
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            said.seek(0)
+            raise SystemExit(f"{command} failed:\n{said.read().decode(errors='replace')}")
+    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def python(code: str, *arguments: str | Path, cwd: Path) -> Sample:
-    """Run code in a fresh interpreter; it prints wall and CPU seconds of what is measured."""
+    """Run code in a fresh interpreter and return what its call of `measure` took."""
     command = [sys.executable, "-c", _HARNESS + code, *map(str, arguments)]
     out = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
     wall, cpu, peak = map(float, out.split())
@@ -65,14 +68,21 @@ def python(code: str, *arguments: str | Path, cwd: Path) -> Sample:
 
 _HARNESS = """
 import resource, sys, time
-from mstore.store import Store
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 bare = peak()
+from blake3 import blake3
+from mstore.store import Store
 def measure(work):
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     print(time.perf_counter() - wall, time.process_time() - cpu, peak() - bare)
 store = Store.open(".")
+def b3sum(names):
+    for name in names:
+        digest = blake3(max_threads=blake3.AUTO)
+        with open(name, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
 """
 ADD = "measure(lambda: store.add(sys.argv[1], model='m', run=sys.argv[2]))"
 MANY = """
@@ -82,15 +92,7 @@ measure(lambda: [store.add(p, model='many', run='r') for p in prefixes])
 """
 CHECKOUT = "measure(lambda: store.checkout('m@7', sys.argv[1]))"
 VERIFY = "measure(store.verify)"
-B3SUM = """
-import sys
-from blake3 import blake3
-for name in sys.argv[1:]:
-    with open(name, "rb") as file:
-        digest = blake3(max_threads=blake3.AUTO)
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-"""
+B3SUM = "measure(lambda: b3sum(sys.argv[1:]))"
 MAKE = """
 import sys
 import tensorflow as tf
@@ -142,9 +144,13 @@ def row(
     ratios = [mine.wall / other.wall for mine, other in pairs]
     ratio = statistics.median(ratios) if ratios else 0.0
     print(
-        f"{name:<34} {wall:>8.3f} {cpu:>8.3f} {peak or '':>8.4} {ratio or '':>6.3} {goal}",
+        f"{name:<34} {wall:>8.3f} {cpu:>8.3f} {_number(peak, 0):>8} {_number(ratio, 2):>6} {goal}",
         flush=True,
     )
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value else ""
 
 
 def met(value: float, limit: float) -> str:
@@ -196,7 +202,7 @@ def b3sum(paths: list[Path], place: Path) -> Sample:
     tool = shutil.which("b3sum")
     if tool:
         return process(tool, *paths, cwd=place)
-    return process(sys.executable, "-c", B3SUM, *paths, cwd=place)
+    return python(B3SUM, *paths, cwd=place)
 
 
 def many(place: Path) -> None:
@@ -220,7 +226,7 @@ def export(mstore: Path, place: Path, rounds: int, tensors: int, rows: int) -> N
 def main() -> None:
     """Make the data and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each; medians are shown")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each; medians are shown")
     parser.add_argument("--megabytes", type=int, default=150, help="size of the large checkpoint")
     parser.add_argument("--small", type=int, default=500, help="number of small checkpoints")
     options = parser.parse_args()

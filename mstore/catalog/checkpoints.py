@@ -72,7 +72,7 @@ def ensure_run(connection: sa.Connection, model: int, name: str, at: str) -> int
     connection.execute(values.on_conflict_do_nothing())
     key = connection.scalar(sa.select(runs.c.seq).where(runs.c.model == model, runs.c.name == name))
     assert key is not None  # noqa: S101 - inserted above
-    return key
+    return int(key)
 
 
 def insert_checkpoint(
