@@ -90,13 +90,13 @@ from pathlib import Path
 prefixes = sorted(p.with_suffix("") for p in Path(sys.argv[1]).glob("*.index"))
 measure(lambda: [store.add(p, model='many', run='r') for p in prefixes])
 """
-CHECKOUT = "measure(lambda: store.checkout('m@7', sys.argv[1]))"
+CHECKOUT = "measure(lambda: store.checkout('m@0', sys.argv[1]))"
 VERIFY = "measure(store.verify)"
 B3SUM = "measure(lambda: b3sum(sys.argv[1:]))"
 MAKE = """
 import sys
 import tensorflow as tf
-prefix, tensors, rows, count = sys.argv[1], *map(int, sys.argv[2:])
+prefix, tensors, rows, count, change = sys.argv[1], *map(int, sys.argv[2:])
 generator = tf.random.Generator.from_seed(1)
 class Weights(tf.Module):
     def __init__(self):
@@ -104,12 +104,12 @@ class Weights(tf.Module):
     @tf.function
     def __call__(self, x):
         return tf.add_n([tf.matmul(x, w) for w in self.w])
-model, step = Weights(), tf.Variable(7, dtype=tf.int64, name="step")
+model, step = Weights(), tf.Variable(0, dtype=tf.int64, name="step")
 checkpoint = tf.train.Checkpoint(model=model, step=step)
 for i in range(count):
-    if count > 1:
-        step.assign(i)
-        model.w[0].assign(generator.normal([rows, 1000]))
+    step.assign(i)
+    for weight in model.w[:change]:
+        weight.assign(generator.normal([rows, 1000]))
     checkpoint.write(f"{prefix}-{i}")
 """
 BUILDER = """
@@ -168,10 +168,10 @@ def starts(mstore: Path, place: Path, rounds: int) -> None:
 
 def big(place: Path, rounds: int) -> None:
     """Measure add, checkout and verify of one large checkpoint against cp and b3sum."""
-    files = sorted(place.glob("big-0.*"))
+    files, later = sorted(place.glob("big-0.*")), sorted(place.glob("big-1.*"))
     megabytes = sum(file.stat().st_size for file in files) / MB
     print(f"-- one checkpoint of {megabytes:.0f} MB")
-    cp, add, out, b3, check = [], [], [], [], []
+    cp, add, out, b3, check, again, frozen = [], [], [], [], [], [], []
     for number in range(rounds):
         shutil.rmtree(place / ".mstore", ignore_errors=True)
         process(sys.executable, "-m", "mstore", "init", cwd=place)
@@ -182,10 +182,13 @@ def big(place: Path, rounds: int) -> None:
         packs = [path for path in (place / ".mstore" / "packs").rglob("*") if path.is_file()]
         b3.append(b3sum(packs, place))
         check.append(python(VERIFY, cwd=place))
+        again.append(timed(lambda: copy(later, place / "copy")))
+        frozen.append(python(ADD, "big-1", "r", cwd=place))
     row("cp + fsync", cp)
     row("b3sum of the packs", b3)
     for name, samples, against, limit in (
         ("add, all new, / cp", add, cp, 1.3),
+        ("add, 60 % frozen, / cp", frozen, again, 0.8),
         ("checkout / cp", out, cp, 1.3),
         ("verify / b3sum", check, b3, 1.5),
     ):
@@ -219,7 +222,7 @@ def export(mstore: Path, place: Path, rounds: int, tensors: int, rows: int) -> N
     print("-- export of the large checkpoint by tracing, whole process with proof and load check")
     text = BUILDER.replace("ROWS", str(rows)).replace("TENSORS", str(tensors))
     (place / "builder.py").write_text(text)
-    command = (mstore, "export", "m@7", "--builder", "builder.py:build")
+    command = (mstore, "export", "m@0", "--builder", "builder.py:build")
     row("mstore export", [process(*command, cwd=place) for _ in range(rounds)])
 
 
@@ -239,8 +242,8 @@ def main() -> None:
         place = Path(name)
         (place / "small").mkdir()
         make = (sys.executable, "-c", MAKE)
-        process(*make, "big", str(tensors), str(rows), "1", cwd=place, env=quiet)
-        process(*make, "small/s", "2", "25", str(options.small), cwd=place, env=quiet)
+        process(*make, "big", str(tensors), str(rows), "2", "4", cwd=place, env=quiet)
+        process(*make, "small/s", "2", "25", str(options.small), "1", cwd=place, env=quiet)
         process(mstore, "init", cwd=place)
         print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {options.rounds} rounds")
         tool = "b3sum" if shutil.which("b3sum") else "the blake3 package (no b3sum here)"

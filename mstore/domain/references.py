@@ -49,7 +49,9 @@ class Best:
         """Return the text after the ``@``."""
         if self.metric is None:
             return "best"
-        sign = "+" if self.highest else ""
+        # A metric whose own name begins with a sign needs one before it to be read back.
+        lowest = "-" if self.metric[:1] in {"+", "-"} else ""
+        sign = "+" if self.highest else lowest
         return f"best:{sign}{self.metric}"
 
 
@@ -114,7 +116,8 @@ class VersionRef:
 
     def __str__(self) -> str:
         """Return the reference as text."""
-        return f"{self.model}:{self.alias or self.number or 'latest'}"
+        number = "latest" if self.number is None else self.number
+        return f"{self.model}:{self.alias or number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ def _selector(what: str, text: str) -> Selector:
     if what.startswith("best:"):
         return _best(what.removeprefix("best:"), text)
     if what.isascii() and what.isdigit():
-        return Step(int(what[:20]))
+        return Step(_number(what))
     if not looks_like_hash(what):
         check_name("tag", what)
     return Named(what)
@@ -184,5 +187,10 @@ def _version(text: str) -> VersionRef:
     if what == "latest":
         return VersionRef(model)
     if what.isascii() and what.isdigit():
-        return VersionRef(model, int(what[:20]))
+        return VersionRef(model, _number(what))
     return VersionRef(model, alias=check_name("alias", what))
+
+
+def _number(digits: str) -> int:
+    """Return a number of any length; beyond 20 digits it is as unknown as its beginning."""
+    return int(digits.lstrip("0")[:20] or "0")

@@ -12,8 +12,8 @@ from mstore.objects.chunking import cut
 from mstore.objects.manifest import Manifest, ManifestFile, Piece
 from mstore.objects.packs import CHUNK, PackWriter, object_id
 
-WINDOW = 16
-"""Chunks that are read, hashed and looked up together: at most 16 MiB in memory at a time."""
+WINDOW = 8
+"""Chunks that are read, hashed and looked up together; four such windows are in memory at most."""
 
 Known = Callable[[Sequence[bytes]], set[bytes]]
 """Which of these object ids the store has already."""
@@ -58,9 +58,21 @@ def ingest(
     Raises:
         InputError: a file became shorter while it was read.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mstore-digest") as pool:
-        files = [_take(source, writer, known, progress, pool) for source in sources]
+    with (
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="mstore-read") as ahead,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="mstore-digest") as beside,
+    ):
+        files = [_take(source, writer, known, progress, ahead, beside) for source in sources]
     return Manifest(tuple(sorted(files, key=lambda file: file.path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk in memory: where it stands in its file, its bytes, its id."""
+
+    offset: int
+    data: bytes
+    id: bytes
 
 
 def _take(
@@ -68,23 +80,42 @@ def _take(
     writer: PackWriter | None,
     known: Known,
     progress: Progress,
-    pool: ThreadPoolExecutor,
+    ahead: ThreadPoolExecutor,
+    beside: ThreadPoolExecutor,
 ) -> ManifestFile:
+    """Take one file: while a window is written, the next is read and hashed.
+
+    SHA-256 and CRC32C need the bytes in order; they run beside both.
+    """
     sha256 = hashlib.sha256()
     ranges = cut(source.size, source.tensors)
+    windows = [ranges[at : at + WINDOW] for at in range(0, len(ranges), WINDOW)]
     pieces: list[Piece] = []
     pending: Future[None] | None = None
-    for at in range(0, len(ranges), WINDOW):
-        window = [(o, _read(source, o, n)) for o, n in ranges[at : at + WINDOW]]
-        # SHA-256 and CRC32C need the bytes in order; they run beside BLAKE3 and writing.
-        earlier, pending = pending, pool.submit(_digest, sha256, source.watch, window)
-        pieces += _keep([data for _, data in window], writer, known)
+    coming = ahead.submit(_load, source, windows[0]) if windows else None
+    for number in range(len(windows)):
+        assert coming is not None  # noqa: S101 - there is one for each window
+        window = coming.result()
+        if number + 1 < len(windows):
+            coming = ahead.submit(_load, source, windows[number + 1])
+        earlier, pending = pending, beside.submit(_digest, sha256, source.watch, window)
+        if writer is not None:
+            _keep(window, writer, known)
+        pieces += [Piece(chunk.id, 0, len(chunk.data)) for chunk in window]
         if earlier is not None:
             earlier.result()
-        progress.advance(sum(len(data) for _, data in window))
+        progress.advance(sum(len(chunk.data) for chunk in window))
     if pending is not None:
         pending.result()
     return ManifestFile(source.path, source.size, sha256.hexdigest(), tuple(pieces))
+
+
+def _load(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Chunk]:
+    chunks = []
+    for offset, length in ranges:
+        data = _read(source, offset, length)
+        chunks.append(_Chunk(offset, data, object_id(data)))
+    return chunks
 
 
 def _read(source: Source, offset: int, length: int) -> bytes:
@@ -100,18 +131,15 @@ def _read(source: Source, offset: int, length: int) -> bytes:
     return data
 
 
-def _digest(sha256: "hashlib._Hash", watch: Watch | None, window: list[tuple[int, bytes]]) -> None:
-    for offset, data in window:
-        sha256.update(data)
+def _digest(sha256: "hashlib._Hash", watch: Watch | None, window: list[_Chunk]) -> None:
+    for chunk in window:
+        sha256.update(chunk.data)
         if watch is not None:
-            watch(offset, data)
+            watch(chunk.offset, chunk.data)
 
 
-def _keep(window: list[bytes], writer: PackWriter | None, known: Known) -> list[Piece]:
-    ids = [object_id(data) for data in window]
-    if writer is not None:
-        present = known(ids)
-        for key, data in zip(ids, window, strict=True):
-            if key not in present:
-                writer.add(CHUNK, data, id_=key)
-    return [Piece(key, 0, len(data)) for key, data in zip(ids, window, strict=True)]
+def _keep(window: list[_Chunk], writer: PackWriter, known: Known) -> None:
+    present = known([chunk.id for chunk in window])
+    for chunk in window:
+        if chunk.id not in present:
+            writer.add(CHUNK, chunk.data, id_=chunk.id)

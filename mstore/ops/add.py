@@ -269,7 +269,7 @@ def _draft(
         note=options.note,
         builder=options.builder,
         added_at=now(),
-        source=str(opened.prefix.absolute()),
+        source=os.path.abspath(opened.prefix),  # noqa: PTH100 - Path.absolute keeps ".."
         new=True,
     )
 

@@ -162,7 +162,7 @@ def _by_catalog(
     )
 
 
-NOTES = frozenset({"equal-weights", "foreign", "no-statement", "self-attested"})
+NOTES = frozenset({"as-exported", "equal-weights", "foreign", "no-statement", "self-attested"})
 """Findings that are worth knowing and speak against nothing."""
 
 

@@ -1,5 +1,6 @@
 """Read a version directory as it is, believing nothing: files, tensors, statement."""
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from mstore.domain.progress import Progress
 from mstore.domain.records import FileRecord, Finding
 from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
-from mstore.errors import DamagedFileError, InputError
+from mstore.errors import DamagedFileError, Error, InputError
 from mstore.formats.saved_model import read_saved_model
 from mstore.formats.tensor_bundle import parse_index, shard_paths, tensor_check
 from mstore.ops.hashing import file_sha256
@@ -87,6 +88,9 @@ def _walk(path: Path) -> Iterator[Path]:
 
 def _table(path: Path, findings: list[Finding]) -> TensorTable | None:
     index = path / f"{VARIABLES}.index"
+    if index.exists() and not index.is_file():  # a pipe would be waited for
+        findings.append(Finding("unreadable-file", f"{VARIABLES}.index", "is no regular file"))
+        return None
     try:
         return parse_index(index.read_bytes(), path=str(index))
     except FileNotFoundError:
@@ -107,8 +111,14 @@ def _graph(path: Path, findings: list[Finding]) -> Mapping[bytes, str]:
     except InputError as error:
         findings.append(Finding("missing-file", "saved_model.pb", error.message))
     except DamagedFileError as error:
-        findings.append(Finding("damaged-file", Path(error.path).name, error.message))
+        findings.append(Finding("damaged-file", _relative(path, error.path), error.message))
+    except Error as error:
+        findings.append(Finding("unreadable-file", "saved_model.pb", error.message))
     return {}
+
+
+def _relative(path: Path, file: str) -> str:
+    return file.removeprefix(f"{path}/")
 
 
 def _check_tensors(
@@ -118,6 +128,8 @@ def _check_tensors(
     for shard, data in enumerate(shard_paths(path / VARIABLES, table.num_shards)):
         tensors = [t for t in table if t.shard == shard and not t.sliced]
         try:
+            if data.exists() and not data.is_file():
+                raise OSError(errno.EINVAL, "no regular file")  # noqa: TRY301 - handled alike
             descriptor = os.open(data, os.O_RDONLY)
         except OSError as error:
             detail = f"cannot be read: {error.strerror}; {len(tensors)} tensors are in it"

@@ -157,15 +157,19 @@ def _select(connection: sa.Connection, reference: CheckpointRef, text: str) -> C
         return _one_of(checkpoints.at_step(connection, model, run, selector.step), text)
     if isinstance(selector, Best):
         return _best(connection, reference, selector, text)
-    return _named(connection, model, selector, text)
+    return _named(connection, reference, selector, text)
 
 
 def _named(
-    connection: sa.Connection, model: str, selector: Named, text: str
+    connection: sa.Connection, reference: CheckpointRef, selector: Named, text: str
 ) -> CheckpointRow | None:
     if looks_like_hash(selector.name):
-        return _one_of(checkpoints.by_prefix(connection, selector.name, model), text)
-    return checkpoints.tagged(connection, model, selector.name)
+        found = checkpoints.by_prefix(connection, selector.name, reference.model)
+    else:
+        tagged = checkpoints.tagged(connection, reference.model, selector.name)
+        found = [tagged] if tagged else []
+    run = reference.run
+    return _one_of([row for row in found if run in {None, row.checkpoint.run}], text)
 
 
 def _best(

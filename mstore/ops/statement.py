@@ -6,12 +6,15 @@ placed which number when is in the store's ledger.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mstore
 from mstore.domain.records import Checkpoint, FileRecord
+from mstore.errors import Error
+from mstore.formats.files import read_limited
 from mstore.ops.hashing import STATEMENT_PATH
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -99,6 +102,8 @@ class Statement:
     Attributes:
         files: what it says of each file.
         checkpoint: what it says of the checkpoint.
+        checkpoint_id: the checkpoint's id in it.
+        model: the model's name in it.
         digest: the version digest it names, or None.
     """
 
@@ -122,10 +127,12 @@ class Statement:
                 definition["externalParameters"]["checkpoint"]
             )
             self.checkpoint_id = str(self.checkpoint["id"])
-            self.digest = definition["internalParameters"].get("digest")
+            self.model = str(self.checkpoint["model"])
+            digest = definition["internalParameters"].get("digest")
+            self.digest = None if digest is None else str(digest)
             if body["_type"] != STATEMENT_TYPE:
                 raise ValueError("not an in-toto statement")
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a statement of mstore: {error}") from error
 
 
@@ -136,16 +143,15 @@ def read_statement(directory: Path) -> Statement | None:
         ValueError: there is one, and it cannot be read.
     """
     path = directory / STATEMENT_PATH
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("too large to be a statement")
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
+    try:
+        data = read_limited(path, _LARGEST)
+    except Error as error:
+        raise ValueError(error.message) from error
     try:
         body = json.loads(data)
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     return Statement(body)

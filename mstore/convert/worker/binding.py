@@ -108,8 +108,13 @@ def _refuse_surplus(
             raise ProofError(
                 "training's optimizer trained variables beside the model's that the builder's "
                 "model does not have:"
-                + listed([f"{hints.get(keys.index(leaf.key)) or leaf.full_name} {list(leaf.shape)}"
-                          f" ({leaf.key})" for leaf in surplus]),
+                + listed(
+                    [
+                        f"{hints.get(keys.index(leaf.key)) or leaf.full_name} {list(leaf.shape)}"
+                        f" ({leaf.key})"
+                        for leaf in surplus
+                    ]
+                ),
                 subjects=names,
                 hint="build the model as training built it, layers in lists and dicts too",
             )

@@ -91,7 +91,9 @@ def find_call(
             shapes = {key: concrete(spec.shape, length) for key, spec in specs.items()}
             try:
                 with eager_building():
-                    way.call(servable.model, {key: made_up(specs[key], shapes[key]) for key in specs})
+                    way.call(
+                        servable.model, {key: made_up(specs[key], shapes[key]) for key in specs}
+                    )
             except Exception as exc:  # noqa: BLE001 - the user's model may raise anything
                 first = first or exc
                 keras.utils.clear_session()

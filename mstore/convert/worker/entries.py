@@ -60,9 +60,7 @@ def to_tf(key: str, spec: TensorSpec) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.as_dtype(spec.dtype), name=key)
 
 
-def functional_entry(
-    model: Any, given: Mapping[str, tf.TensorSpec], functional: Any
-) -> Entry:
+def functional_entry(model: Any, given: Mapping[str, tf.TensorSpec], functional: Any) -> Entry:
     """Return the default entry of a model that knows its inputs.
 
     Args:

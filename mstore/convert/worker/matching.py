@@ -11,7 +11,9 @@ from typing import Any
 from mstore.convert.worker.live import Weight, as_weight, children, is_training_only, is_variable
 from mstore.convert.worker.trained import Leaf, Trained
 
-_NOT_WEIGHTS = frozenset({"optimizer", "_optimizer", "save_counter", "_self_saveable_object_factories"})
+_NOT_WEIGHTS = frozenset(
+    {"optimizer", "_optimizer", "save_counter", "_self_saveable_object_factories"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,9 @@ def _crossed(cases: list[_Case]) -> Iterator[_Case]:
         if case.trained is None or case.trained.words == case.live.words:
             continue
         others = owners.get((case.trained.words, *_kind(case)), [])
-        if any(other.trained is None or other.trained.words != other.live.words
-               for other in others):
+        if any(
+            other.trained is None or other.trained.words != other.live.words for other in others
+        ):
             yield case
 
 

@@ -94,9 +94,7 @@ def _entries(
 def _call_once(entry: Entry) -> None:
     with eager_building():
         for length in LENGTHS:
-            tensors = [
-                made_up(spec, concrete(spec.shape, length)) for spec in entry.specs.values()
-            ]
+            tensors = [made_up(spec, concrete(spec.shape, length)) for spec in entry.specs.values()]
             try:
                 entry.function(*tensors)
             except Exception:  # noqa: BLE001, S112 - tracing will show what is wrong

@@ -14,8 +14,9 @@ from mstore.convert.worker.trained import Trained
 from mstore.errors import ProofError
 
 
-def restore(model: Any, prefix: Path, path: tuple[str, ...], trained: Trained,
-            bindings: Iterable[Bound]) -> None:
+def restore(
+    model: Any, prefix: Path, path: tuple[str, ...], trained: Trained, bindings: Iterable[Bound]
+) -> None:
     """Restore the model from the node at ``path`` and every bound variable from its tensor.
 
     TensorFlow's own restore goes first, for what is no variable (tables). The variables are then

@@ -77,7 +77,9 @@ class Trained:
             self._dtypes: Mapping[str, Any] = self._reader.get_variable_to_dtype_map()
             self.nodes = self._read_graph(prefix)
         except (tf.errors.OpError, ValueError) as exc:
-            raise DamagedFileError(f"cannot read the checkpoint {prefix}: {exc}", path=str(prefix)) from exc
+            raise DamagedFileError(
+                f"cannot read the checkpoint {prefix}: {exc}", path=str(prefix)
+            ) from exc
         self.paths = self._walk()
 
     def _read_graph(self, prefix: Path) -> list[Node]:

@@ -1,0 +1,89 @@
+"""What must hold of a store and a base path at every moment."""
+
+import hashlib
+from pathlib import Path
+
+from mstore.disk import STAGING_PREFIX
+from mstore.domain.records import Checkpoint, Deployment, Version
+from mstore.serving.publish import numbers
+from mstore.store import Store
+
+
+def content(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below ``directory``."""
+    return {
+        str(file.relative_to(directory)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in directory.rglob("*")
+        if not file.is_dir()
+    }
+
+
+def names(directory: Path) -> list[str]:
+    """Return the names in ``directory`` that are no unfinished work."""
+    found = [path.name for path in directory.iterdir()] if directory.exists() else []
+    return sorted(name for name in found if not name.startswith(STAGING_PREFIX))
+
+
+def opened(root: Path) -> Store:
+    return Store.open(root, exact=True)
+
+
+def only(root: Path) -> Checkpoint:
+    """Return the checkpoint that was added last."""
+    with opened(root) as store:
+        return store.list()[0]
+
+
+def ensure_sound(root: Path) -> None:
+    """Check the store in ``root`` and its base path: all that is there is there wholly.
+
+    Raises:
+        AssertionError: something is half there.
+    """
+    base = root / "base"
+    with opened(root) as store:
+        report = store.verify()
+        assert report.clean, f"verify: {report.findings}"
+        checkpoints, versions = store.list(), store.versions()
+        assert report.checkpoints == len(checkpoints)
+        assert report.versions == len(versions)
+        for checkpoint in checkpoints:
+            _ensure_readable(store, checkpoint, root)
+        _ensure_numbered(versions)
+        published = _ensure_published(base, versions)
+        for deployment in store.deployments():
+            _ensure_deployed(deployment, published, base)
+
+
+def _ensure_readable(store: Store, checkpoint: Checkpoint, root: Path) -> None:
+    """Check that a checkpoint gives the very files that were added."""
+    target = root / "out" / checkpoint.id
+    store.checkout(checkpoint.id, target)
+    source = Path(checkpoint.source)
+    expected = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in source.parent.glob(f"{source.name}.*")
+    }
+    assert content(target) == expected, f"the files of {checkpoint.source} are not what they were"
+
+
+def _ensure_numbered(versions: tuple[Version, ...]) -> None:
+    found = sorted(version.version for version in versions)
+    assert found == list(range(1, len(found) + 1)), f"the versions are numbered {found}"
+    for version in versions:
+        assert len(version.files) == version.to_json()["files"].__len__() > 0
+
+
+def _ensure_published(base: Path, versions: tuple[Version, ...]) -> set[int]:
+    expected = {v.version: {f.path: f.sha256 for f in v.files} for v in versions}
+    found = numbers(base)
+    for number in found:
+        assert number in expected, f"{base / str(number)} is no version of the store"
+        assert content(base / str(number)) == expected[number], f"version {number} is not complete"
+    assert names(base) == sorted(map(str, found)), f"in {base} there are {names(base)}"
+    return set(found)
+
+
+def _ensure_deployed(deployment: Deployment, published: set[int], base: Path) -> None:
+    assert deployment.version in published, f"{deployment} is recorded and not there"
+    assert Path(deployment.path) == base.resolve() / str(deployment.version)
