@@ -3,13 +3,15 @@
 from functools import partial
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from mstore import disk
 from mstore.catalog import checkpoints as queries
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
 from mstore.catalog.versions import VersionRow
-from mstore.domain.records import Deployment, Event, FileRecord
+from mstore.domain.records import Deployment, Event, FileRecord, Version
 from mstore.objects.manifest import canonical
 from mstore.objects.packs import RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
@@ -45,6 +47,8 @@ def promote_row(
     version = row.version
     path = base / str(version.version)
     manifest = context.manifest(row.manifest)
+    with reading(context.engine) as connection:
+        before = _last(connection, path)
     context.progress.start(f"publishing {version.model}:{version.version}", version.bytes)
     try:
         with context.reader() as reader:
@@ -56,7 +60,12 @@ def promote_row(
             fresh = place(base, version.version, files, same, context.progress.advance)
     finally:
         context.progress.finish()
-    return _record(context, row, base, path, message, fresh=fresh)
+    return _record(context, row, base, path, message, before, fresh=fresh)
+
+
+def _last(connection: sa.Connection, path: Path) -> Deployment | None:
+    """Return what the ledger says last of a version directory."""
+    return next(iter(ledger.find_deployments(connection, path=str(path), limit=1)), None)
 
 
 def is_version(path: Path, files: tuple[FileRecord, ...]) -> bool:
@@ -77,15 +86,16 @@ def _record(
     base: Path,
     path: Path,
     message: str | None,
+    before: Deployment | None,
     *,
     fresh: bool,
 ) -> Deployment:
     version = row.version
     with reading(context.engine) as connection:
-        earlier = ledger.find_deployments(connection, path=str(path), limit=1)
+        earlier = _last(connection, path)
         parent = queries.head(connection, version.model)
-    if not fresh and earlier and earlier[0].version == version.version:
-        return earlier[0].repeated()
+    if not fresh and earlier is not None and _is_of(earlier, version):
+        return earlier.repeated()
     deployment = Deployment(
         target=str(base),
         path=str(path),
@@ -105,19 +115,32 @@ def _record(
             "parent": parent,
         }
     )
+    disk.sweep(context.tmp)
     with disk.os_errors("recording the promotion failed"), disk.work_directory(context.tmp) as work:
-        _commit(context, row, deployment, record, PackWriter(work))
-    return deployment
+        return _commit(context, row, deployment, record, before, PackWriter(work))
+
+
+def _is_of(deployment: Deployment, version: Version) -> bool:
+    return (deployment.model, deployment.version) == (version.model, version.version)
 
 
 def _commit(
-    context: Context, row: VersionRow, deployment: Deployment, record: bytes, writer: PackWriter
-) -> None:
+    context: Context,
+    row: VersionRow,
+    deployment: Deployment,
+    record: bytes,
+    before: Deployment | None,
+    writer: PackWriter,
+) -> Deployment:
     version = row.version
     try:
         key = writer.add(RECORD, record).id
         name = writer.seal()
         with writing(context.engine) as connection:
+            # Another process may have found our directory and written it into the ledger first.
+            other = _last(connection, Path(deployment.path))
+            if other is not None and other != before and _is_of(other, version):
+                return other.repeated()
             writer.publish(context.packs)
             entries = writer.entries.values()
             object_queries.add_pack(connection, name, writer.size, entries, deployment.at)
@@ -138,3 +161,4 @@ def _commit(
             ledger.insert_event(connection, event, checkpoint=row.checkpoint, version=row.seq)
     finally:
         writer.close()
+    return deployment

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,13 @@ def together(*actions: Callable[[], Any]) -> list[End]:
     os.close(opened)
     os.close(gate)
     return [child.wait() for child in children]
+
+
+def scratch() -> "tempfile.TemporaryDirectory[str]":
+    """Return a directory in memory where there is one: what is tested needs no real disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - only the place; the directory in it is our own
+    usable = memory.is_dir() and os.access(memory, os.W_OK)
+    return tempfile.TemporaryDirectory(dir=memory if usable else None)
 
 
 def drive(function: str, *arguments: str | Path) -> Any:

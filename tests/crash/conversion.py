@@ -10,6 +10,7 @@ from mstore.convert.builders import BuilderInfo
 from mstore.convert.proof import ProvenVariable
 from mstore.convert.request import TraceRequest, TraceResult
 from mstore.formats.tensor_bundle import read_table, shard_paths
+from mstore.ops import export
 from tests.formats.bundle_writer import (
     FLOAT32,
     INT64,
@@ -92,6 +93,4 @@ def check(*_: object, **__: object) -> None:
 
 def install() -> None:
     """Put the stand-in into this process, which is a child that ends soon."""
-    mock.patch.multiple(
-        "mstore.ops.export", trace=trace, prove=prove, describe=describe, check=check
-    ).start()
+    mock.patch.multiple(export, trace=trace, prove=prove, describe=describe, check=check).start()

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,8 @@ from mstore import disk
 from mstore.errors import StoreNotFoundError
 from mstore.store import Store
 from tests.crash import conversion, planted
-from tests.crash.children import KILLED, Child, call
-from tests.crash.state import ensure_sound, names, opened, only
+from tests.crash.children import KILLED, Child, call, scratch
+from tests.crash.state import ensure_sound, names, only, opened
 
 _ENOUGH = 500
 _LONG_AGO = 1_000_000_000
@@ -87,7 +86,7 @@ def _one_published(root: Path) -> None:
 
 
 def _export_ended(root: Path, before: int) -> None:
-    """The number is the next one; a version that was not published before can be now."""
+    """Check that the number is the next one, and that versions of killed runs can be published."""
     with opened(root) as store:
         made = store.versions()[0]
         assert made.version == before + 1
@@ -134,12 +133,13 @@ COMMANDS = {
 }
 
 
-def kill_everywhere(name: str, plant: str = "") -> dict[str, Any]:
+def kill_everywhere(name: str, plant: str = "", actions: str = "") -> dict[str, Any]:
     """Kill a command at its first step, at its second one, and so on until it ends by itself.
 
     Args:
         name: key of `COMMANDS`.
         plant: a mistake of `planted` that is made in the killed process, to test this test.
+        actions: only steps of these kinds count, with spaces between; all if empty.
 
     Returns:
         The steps that it was killed at, and what was found wrong: number of the step, where it
@@ -148,14 +148,16 @@ def kill_everywhere(name: str, plant: str = "") -> dict[str, Any]:
     command = COMMANDS[name]
     steps: list[str] = []
     wrong: list[tuple[int, str, str]] = []
-    with tempfile.TemporaryDirectory() as directory:
-        template = Path(directory) / "template"
-        call(partial(command.prepare, template))
+    with scratch() as directory:
+        # Always the same path, since the ledger knows base paths by theirs.
+        root, template = Path(directory) / "root", Path(directory) / "template"
+        call(partial(command.prepare, root))
+        root.rename(template)
         for count in range(1, _ENOUGH):
-            root = Path(directory) / str(count)
             shutil.copytree(template, root)
             log = Path(directory) / f"{count}.log"
-            end = Child(partial(_dying, command, root, count, log, plant)).wait()
+            at = _Death(count, log, frozenset(actions.split()))
+            end = Child(partial(_dying, command, root, at, plant)).wait()
             assert end.status in {0, KILLED}, end.said
             where = log.read_text(encoding="utf-8") if end.status else "end"
             after = Child(partial(_judge, name, root, killed=bool(end.status))).wait()
@@ -168,20 +170,44 @@ def kill_everywhere(name: str, plant: str = "") -> dict[str, Any]:
     raise AssertionError(f"{name} did not end in {_ENOUGH} steps")
 
 
-def _dying(command: Command, root: Path, count: int, log: Path, plant: str) -> None:
-    left = count
+@dataclass
+class _Death:
+    """Counts steps down and ends the process at the last of them, which it writes down."""
 
-    def observe(action: str, path: str) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            log.write_text(f"{action} {path}", encoding="utf-8")
-            os._exit(KILLED)
+    left: int
+    log: Path
+    actions: frozenset[str]
 
+    def __call__(self, action: str, path: str) -> None:
+        if not self.actions or action in self.actions:
+            self.left -= 1
+            if not self.left:
+                self.log.write_text(f"{action} {path}", encoding="utf-8")
+                os._exit(KILLED)
+
+
+def _dying(command: Command, root: Path, death: _Death, plant: str) -> None:
     if plant:
         planted.MISTAKES[plant]()
-    disk.observer = observe
+    disk.observer = death
     command.run(root)
+
+
+def steps(name: str) -> list[tuple[str, str]]:
+    """Return the steps of a command that nobody kills."""
+    command = COMMANDS[name]
+    with scratch() as directory:
+        root = Path(directory) / "root"
+        call(partial(command.prepare, root))
+        found: list[list[str]] = call(partial(_watched, command, root))
+        return [(action, str(Path(path).relative_to(root))) for action, path in found]
+
+
+def _watched(command: Command, root: Path) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    disk.observer = lambda action, path: found.append((action, path))
+    command.run(root)
+    return found
 
 
 def _judge(name: str, root: Path, *, killed: bool) -> None:
@@ -203,7 +229,8 @@ def _judge(name: str, root: Path, *, killed: bool) -> None:
     ensure_sound(root)
     if name != "init":
         assert only(root).model == "m"
-    left = [path for path in root.rglob(f"{disk.STAGING_PREFIX}*")]
+    # An init that dies when its store is there already leaves an empty directory beside it.
+    left = [path for path in root.rglob(f"{disk.STAGING_PREFIX}*") if any(path.iterdir())]
     assert not left, f"rubbish is left: {left}"
 
 
@@ -219,5 +246,3 @@ def _age(root: Path) -> None:
     """Make unfinished work look old, as it is when somebody runs the command again."""
     for path in root.rglob(f"{disk.STAGING_PREFIX}*"):
         os.utime(path, (_LONG_AGO, _LONG_AGO))
-
-

@@ -71,7 +71,7 @@ def _ensure_numbered(versions: tuple[Version, ...]) -> None:
     found = sorted(version.version for version in versions)
     assert found == list(range(1, len(found) + 1)), f"the versions are numbered {found}"
     for version in versions:
-        assert len(version.files) == version.to_json()["files"].__len__() > 0
+        assert version.files, f"version {version.version} has no files"
 
 
 def _ensure_published(base: Path, versions: tuple[Version, ...]) -> set[int]:

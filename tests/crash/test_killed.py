@@ -25,13 +25,13 @@ def test_a_death_at_any_step_leaves_nothing_half_done(command: str, least: int) 
 
 @pytest.mark.parametrize("command", ["add", "export", "promote"])
 def test_a_pack_that_is_never_published_is_seen(command: str) -> None:
-    found = drive(KILL, command, "never publish")
+    found = drive(KILL, command, "never publish", "commit")
     assert any("verify:" in how for _, _, how in found["wrong"])
 
 
 @pytest.mark.parametrize("command", ["add", "export", "promote"])
 def test_a_pack_that_is_published_after_the_commit_is_seen(command: str) -> None:
-    found = drive(KILL, command, "publish late")
+    found = drive(KILL, command, "publish late", "commit replace remove")
     at = [where.split()[0] for _, where, how in found["wrong"] if "verify:" in how]
     assert "replace" in at
     assert "end" not in at, "only a death shows it"
@@ -39,7 +39,7 @@ def test_a_pack_that_is_published_after_the_commit_is_seen(command: str) -> None
 
 @pytest.mark.parametrize("command", ["export", "promote"])
 def test_a_version_that_is_written_in_sight_is_seen(command: str) -> None:
-    found = drive(KILL, command, "place in sight")
+    found = drive(KILL, command, "place in sight", "write fsync")
     at = [where.split()[0] for _, where, how in found["wrong"] if "is not complete" in how]
     assert "write" in at
     assert "end" not in at, "only a death shows it"

@@ -58,7 +58,8 @@ def _version(item: Version) -> Iterator[str]:
         f"{name} {value}" for name, value in sorted(item.environment.items())
     )
     for name, value in sorted(item.builder.items()):
-        yield f"  builder {name}: {value}"
+        if value is not None:
+            yield f"  builder {name}: {value}"
     yield from (f"  warning: {text}" for text in item.warnings)
     yield from (f"  {file.sha256}  {file.path}" for file in item.files)
 

@@ -1,0 +1,108 @@
+"""Builds the model a second time from other initial values, and compares the graphs' constants.
+
+After the restore both models hold the same weights, so every constant that differs was computed
+from initial values or drawn at random. Training had others there, and the checkpoint does not hold
+them.
+"""
+
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.ops import resource_variable_ops
+
+from mstore.convert.builders import is_file, split
+from mstore.convert.request import TraceRequest
+from mstore.convert.worker.constants import Constant, constants, differing
+from mstore.convert.worker.live import all_weights
+from mstore.convert.worker.loading import call_builder, load_builder
+
+_FACTOR, _SHIFT = 1.25, 0.375
+
+
+def unstable_constants(
+    request: TraceRequest,
+    model: Any,
+    found: Sequence[Constant],
+    trace_anew: Callable[[Callable[[], Any]], tuple[list[Any], Any]],
+) -> tuple[list[Constant], str]:
+    """Return the constants that another build of the model does not have.
+
+    Args:
+        request: names the builder.
+        model: the model of the first build.
+        found: its constants.
+        trace_anew: builds with the given function, restores and traces; returns the functions
+            and the model.
+
+    Returns:
+        The constants, and a warning if the comparison could not be made.
+    """
+    mine = {weight.key for weight in all_weights(model)}
+    try:
+        with other_initial_values():
+            functions, other = trace_anew(lambda: _rebuild(request, mine))
+    except Exception as exc:  # noqa: BLE001 - the first build worked; this one is a bonus
+        traceback.print_exc()
+        return [], (
+            "whether constants of the graph depend on initial values could not be checked: the "
+            f"second build failed ({type(exc).__name__}: {exc})"
+        )
+    if mine & {weight.key for weight in all_weights(other)}:
+        return [], (
+            "whether constants of the graph depend on initial values could not be checked: the "
+            "builder returns the same model each time"
+        )
+    return differing(found, constants(functions, other)), ""
+
+
+def _rebuild(request: TraceRequest, taken: set[int]) -> Any:
+    """Run the builder again; with its module imported anew if it keeps its model there."""
+    place, name = split(request.builder)
+    module = sys.modules.get("mstore_builder" if is_file(place) else place)
+    servable = call_builder(getattr(module, name), request)
+    if not taken & {weight.key for weight in all_weights(servable.model)}:
+        return servable
+    keras.utils.clear_session()
+    if not is_file(place) and module is not None:
+        importlib.reload(module)
+    return call_builder(load_builder(request), request)
+
+
+@contextlib.contextmanager
+def other_initial_values() -> Iterator[None]:
+    """Change every floating-point value that a variable is created with or assigned."""
+    base = resource_variable_ops.BaseResourceVariable
+    assign = base.assign
+
+    def create(next_creator: Callable[..., Any], **options: Any) -> Any:
+        initial = options.get("initial_value")
+        if callable(initial):
+            options["initial_value"] = lambda: _changed(initial())
+        elif initial is not None:
+            options["initial_value"] = _changed(initial)
+        return next_creator(**options)
+
+    def assign_changed(self: Any, value: Any, *arguments: Any, **options: Any) -> Any:
+        if self.dtype.is_floating:
+            value = _changed(tf.convert_to_tensor(value, self.dtype))
+        return assign(self, value, *arguments, **options)
+
+    base.assign = assign_changed
+    try:
+        with tf.variable_creator_scope(create):
+            yield
+    finally:
+        base.assign = assign
+
+
+def _changed(value: Any) -> Any:
+    tensor = tf.convert_to_tensor(value)
+    if not tensor.dtype.is_floating:
+        return value
+    return tensor * tf.cast(_FACTOR, tensor.dtype) + tf.cast(_SHIFT, tensor.dtype)
