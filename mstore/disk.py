@@ -69,11 +69,13 @@ def _advice(error: OSError) -> str:
 
 
 def make_directory(path: Path, mode: int = 0o777) -> None:
-    """Create a directory and make its name durable; it may exist already."""
-    if path.is_dir():
-        return
-    step("mkdir", path)
-    path.mkdir(mode=mode, exist_ok=True)
+    """Create a directory and make its name durable; it may exist already.
+
+    The name is made durable even then: whoever created it may have died just before that.
+    """
+    if not path.is_dir():
+        step("mkdir", path)
+        path.mkdir(mode=mode, exist_ok=True)
     sync_directory(path.parent)
 
 

@@ -17,7 +17,7 @@ from mstore.ops.background import PendingAdd
 from mstore.store import Store, StrPath
 
 
-class StoreCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+class StoreCheckpoint(keras.callbacks.Callback):
     """Write a checkpoint of model and optimizer now and then, and add it with the logs as metrics.
 
     The checkpoint is a ``tf.train.Checkpoint(model=..., optimizer=...)``; its step is the number

@@ -100,7 +100,6 @@ def upgrade() -> None:
         ["run", "step"],
         unique=True,
         sqlite_where=sa.text("superseded = 0"),
-        postgresql_where=sa.text("superseded = false"),
     )
     op.create_table(
         "metrics",

@@ -234,7 +234,7 @@ def nearby(connection: sa.Connection, model: str, limit: int = 8) -> list[str]:
 
 
 def holding(
-    connection: sa.Connection, fingerprints: Sequence[int], limit: int = 1000
+    connection: sa.Connection, fingerprints: Sequence[int], limit: int | None = None
 ) -> list[tuple[int, int]]:
     """Return which checkpoints hold tensors with these fingerprints.
 

@@ -94,7 +94,6 @@ checkpoints = Table(
         "step",
         unique=True,
         sqlite_where=text("superseded = 0"),
-        postgresql_where=text("superseded = false"),
     ),
 )
 

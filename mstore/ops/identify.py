@@ -43,7 +43,8 @@ def identify(context: Context, inspection: Inspection, deployment: Deployment | 
     """Find the source of a directory's weights in the store."""
     published = _published(context, inspection, deployment)
     variables = values(inspection)
-    holders = _holders(context, inspection, variables)
+    claimed = _claimed(context, inspection, published)
+    holders = _holders(context, inspection, variables, claimed)
     if not holders and published is not None and _as_published(inspection, published):
         return _as_exported(context, inspection, published, variables)
     if not holders:
@@ -145,16 +146,23 @@ def _ordered(
 
 
 def _holders(
-    context: Context, inspection: Inspection, variables: Sequence[Tensor]
+    context: Context,
+    inspection: Inspection,
+    variables: Sequence[Tensor],
+    claimed: CheckpointRow | None,
 ) -> list[CheckpointRow]:
-    """Return the checkpoints that hold every variable, compared byte by byte."""
+    """Return the checkpoints that hold every variable, compared byte by byte.
+
+    Where very many do, the one that it should come from is among those that are looked at.
+    """
     if not variables or inspection.damaged & {tensor.key for tensor in variables}:
         return []
     marks = {tensor.fingerprint for tensor in variables}
     with reading(context.engine) as connection:
-        counts = queries.holding(connection, sorted(marks))
-        full = [seq for seq, count in counts if count == len(marks)][:_MOST_CANDIDATES]
-        rows = queries.by_seq(connection, full)
+        counts = queries.holding(connection, sorted(marks), limit=None)
+        full = [seq for seq, count in counts if count == len(marks)]
+        full.sort(key=lambda seq: claimed is None or seq != claimed.seq)
+        rows = queries.by_seq(connection, full[:_MOST_CANDIDATES])
     return [row for row in rows if _holds(context, row, inspection, variables)]
 
 

@@ -108,7 +108,9 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(
     engine.dispose()
 
 
-@pytest.mark.parametrize("content", [b"no database at all" * 300, b"SQLite format 3\0" + b"x" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"no database at all" * 300, b"SQLite format 3\0" + b"x" * 5000]
+)
 def test_a_file_that_is_no_catalog_is_an_error_with_a_next_step(
     tmp_path: Path, content: bytes
 ) -> None:

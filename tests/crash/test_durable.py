@@ -37,9 +37,8 @@ def test_a_pack_is_durable_before_the_catalog_knows_it(command: str) -> None:
         directory = PurePath(steps[at][1]).parent
         assert steps[at + 1] == ("fsync-directory", str(directory))
         assert steps[at + 2] == ("commit", ".mstore/catalog.db")
-        made = ("mkdir", str(directory))
-        if made in steps:
-            assert steps.index(made) < steps.index(("fsync-directory", str(directory.parent))) < at
+        # Another process may have made the directory and died before that was durable.
+        assert steps[at - 1] == ("fsync-directory", str(directory.parent))
 
 
 @pytest.mark.parametrize("command", ["export", "promote"])

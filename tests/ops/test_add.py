@@ -139,9 +139,7 @@ def test_other_content_at_the_same_step_is_a_conflict(store: Store, tmp_path: Pa
     assert added(store, tmp_path / "b" / "ckpt-5", run="other").new
 
 
-def test_replacing_keeps_the_old_content_and_it_can_come_back(
-    store: Store, tmp_path: Path
-) -> None:
+def test_replacing_keeps_the_old_content_and_it_can_come_back(store: Store, tmp_path: Path) -> None:
     first = added(store, checkpoint(tmp_path / "a" / "ckpt-5"))
     second = added(store, checkpoint(tmp_path / "b" / "ckpt-5", weights(9)), replace=True)
     assert [item.id for item in store.list()] == [second.id]
@@ -195,9 +193,7 @@ def test_equal_tensors_are_stored_once_wherever_they_stand(store: Store, tmp_pat
     assert store.verify().clean
 
 
-def test_equal_files_have_equal_content_under_different_names(
-    store: Store, tmp_path: Path
-) -> None:
+def test_equal_files_have_equal_content_under_different_names(store: Store, tmp_path: Path) -> None:
     first = added(store, checkpoint(tmp_path / "a-1"))
     second = added(store, checkpoint(tmp_path / "b-2"), model="other")
     assert first.content == second.content

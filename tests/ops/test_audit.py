@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from mstore.domain.records import VersionAudit
+from mstore.domain.progress import NoProgress
+from mstore.domain.records import FileRecord, VersionAudit
 from mstore.errors import InputError
 from mstore.ops.hashing import STATEMENT_PATH, file_sha256, version_digest
 from mstore.ops.inspect import inspect
 from mstore.ops.statement import STATEMENT_TYPE, make_statement, read_statement
-from mstore.domain.progress import NoProgress
-from mstore.domain.records import FileRecord
 from mstore.store import Store, audit_without_store
 from tests.ops.making import (
     DATA,
@@ -190,9 +189,7 @@ def test_no_versions_are_nothing_proven(store: Store, tmp_path: Path) -> None:
             store.audit(path)
 
 
-def test_names_that_only_the_server_reads_as_numbers_are_told(
-    store: Store, foreign: Path
-) -> None:
+def test_names_that_only_the_server_reads_as_numbers_are_told(store: Store, foreign: Path) -> None:
     saved_model(foreign / "007", weights())
     (foreign / "9").touch()
     saved_model(foreign / "v8", weights())
@@ -306,7 +303,8 @@ def change(path: Path, where: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["type", "subject", "predicate", "size", "digest", "internal", "checkpoint", "id", "model"]
+    "where",
+    ["type", "subject", "predicate", "size", "digest", "internal", "checkpoint", "id", "model"],
 )
 def test_no_statement_upsets_an_audit(store: Store, foreign: Path, where: str) -> None:
     path = stated(store, foreign / "1")
@@ -319,9 +317,7 @@ def test_no_statement_upsets_an_audit(store: Store, foreign: Path, where: str) -
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b"null", b"1" * 5000])
-def test_a_statement_that_cannot_be_read_is_told(
-    store: Store, foreign: Path, data: bytes
-) -> None:
+def test_a_statement_that_cannot_be_read_is_told(store: Store, foreign: Path, data: bytes) -> None:
     path = stated(store, foreign / "1")
     path.write_bytes(data)
     assert kinds(only(None, foreign)) == ["statement", "no-statement"]
@@ -338,7 +334,9 @@ def test_a_statement_says_the_same_for_the_same_facts(store: Store, foreign: Pat
     assert [subject["name"] for subject in body["subject"]] == ["saved_model.pb", DATA, INDEX]
     statement = read_statement(foreign / "1")
     assert statement is not None
-    record = FileRecord(DATA, (foreign / "1" / DATA).stat().st_size, file_sha256(foreign / "1" / DATA))
+    record = FileRecord(
+        DATA, (foreign / "1" / DATA).stat().st_size, file_sha256(foreign / "1" / DATA)
+    )
     assert record in statement.files
 
 
@@ -348,5 +346,7 @@ def test_large_variables_are_compared_across_chunks(store: Store, tmp_path: Path
     moved = {"c": values["c"], "z": values["a"], "bb": values["b"]}
     saved_model(tmp_path / "base" / "1", moved)
     assert only(store, tmp_path / "base").verdict == "proven"
-    saved_model(tmp_path / "base" / "1", {**moved, "b": floats(struct.unpack("<f", b"\1\0\0\0")[0])})
+    saved_model(
+        tmp_path / "base" / "1", {**moved, "b": floats(struct.unpack("<f", b"\1\0\0\0")[0])}
+    )
     assert only(store, tmp_path / "base").verdict == "unknown"

@@ -104,9 +104,7 @@ def test_a_checkout_into_a_file_is_refused(store: Store, tmp_path: Path) -> None
         store.checkout("m", tmp_path / "ckpt-5.index")
 
 
-def test_a_checkout_from_a_damaged_store_writes_no_checkpoint(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_checkout_from_a_damaged_store_writes_no_checkpoint(store: Store, tmp_path: Path) -> None:
     added(store, checkpoint(tmp_path / "ckpt-5", {"kernel": blob(1, 50_000)}))
     flip(packs(store)[0], 100_000)
     with pytest.raises(DamagedStoreError):

@@ -157,7 +157,9 @@ def test_in_an_empty_store_the_next_step_is_named(store: Store) -> None:
     assert "mstore add" in caught.value.hint
 
 
-@pytest.mark.parametrize("reference", ["", "@", "m@", "m/@1", "/r@1", "m@best:", "m@best:+", "m:", "é"])
+@pytest.mark.parametrize(
+    "reference", ["", "@", "m@", "m/@1", "/r@1", "m@best:", "m@best:+", "m:", "é"]
+)
 def test_what_is_no_reference_is_refused_with_words(filled: Store, reference: str) -> None:
     with pytest.raises(UsageError) as caught:
         filled.show(reference)

@@ -254,7 +254,7 @@ def test_the_callback_adds_each_epoch_with_its_logs(tmp_path: Path) -> None:
         assert store.verify().clean
 
 
-class Listed(keras.Model):  # type: ignore[misc]  # Keras has no types
+class Listed(keras.Model):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = [keras.layers.Dense(4), keras.layers.BatchNormalization()]

@@ -35,7 +35,8 @@ def _version(audit: VersionAudit) -> Iterator[Line]:
         event = audit.deployment
         why = f": {event.message}" if event.message else ""
         yield Line(f"     {event.event} {moment(event.at)} by {event.by}{why}")
-    yield from map(_finding, audit.findings)
+    # Checkpoints with equal weights have been named above.
+    yield from (_finding(f) for f in audit.findings if f.kind != "equal-weights")
 
 
 def _name(checkpoint: Json) -> str:

@@ -21,15 +21,17 @@ from mstore.convert.request import TraceRequest
 from mstore.convert.worker.constants import Constant, constants, differing
 from mstore.convert.worker.live import all_weights
 from mstore.convert.worker.loading import call_builder, load_builder
+from mstore.convert.worker.preparing import Prepared, prepare
 
 _FACTOR, _SHIFT = 1.25, 0.375
+_UNCHECKED = "whether constants of the graph depend on initial values could not be checked: "
 
 
 def unstable_constants(
     request: TraceRequest,
     model: Any,
     found: Sequence[Constant],
-    trace_anew: Callable[[Callable[[], Any]], tuple[list[Any], Any]],
+    restore_and_trace: Callable[[Prepared], Sequence[Any]],
 ) -> tuple[list[Constant], str]:
     """Return the constants that another build of the model does not have.
 
@@ -37,8 +39,7 @@ def unstable_constants(
         request: names the builder.
         model: the model of the first build.
         found: its constants.
-        trace_anew: builds with the given function, restores and traces; returns the functions
-            and the model.
+        restore_and_trace: restores a prepared model and returns its traced functions.
 
     Returns:
         The constants, and a warning if the comparison could not be made.
@@ -46,19 +47,14 @@ def unstable_constants(
     mine = {weight.key for weight in all_weights(model)}
     try:
         with other_initial_values():
-            functions, other = trace_anew(lambda: _rebuild(request, mine))
-    except Exception as exc:  # noqa: BLE001 - the first build worked; this one is a bonus
+            other = prepare(lambda: _rebuild(request, mine), request)
+        if mine & {weight.key for weight in all_weights(other.model)}:
+            return [], _UNCHECKED + "the builder returns the same model each time"
+        functions = restore_and_trace(other)
+    except Exception as exc:  # noqa: BLE001 - the first build worked; this one is only a check
         traceback.print_exc()
-        return [], (
-            "whether constants of the graph depend on initial values could not be checked: the "
-            f"second build failed ({type(exc).__name__}: {exc})"
-        )
-    if mine & {weight.key for weight in all_weights(other)}:
-        return [], (
-            "whether constants of the graph depend on initial values could not be checked: the "
-            "builder returns the same model each time"
-        )
-    return differing(found, constants(functions, other)), ""
+        return [], _UNCHECKED + f"the second build failed ({type(exc).__name__}: {exc})"
+    return differing(found, constants(functions, other.model)), ""
 
 
 def _rebuild(request: TraceRequest, taken: set[int]) -> Any:
@@ -81,16 +77,16 @@ def other_initial_values() -> Iterator[None]:
     assign = base.assign
 
     def create(next_creator: Callable[..., Any], **options: Any) -> Any:
-        initial = options.get("initial_value")
+        initial, dtype = options.get("initial_value"), options.get("dtype")
         if callable(initial):
-            options["initial_value"] = lambda: _changed(initial())
+            options["initial_value"] = lambda: _changed(initial(), dtype)
         elif initial is not None:
-            options["initial_value"] = _changed(initial)
+            options["initial_value"] = _changed(initial, dtype)
         return next_creator(**options)
 
     def assign_changed(self: Any, value: Any, *arguments: Any, **options: Any) -> Any:
         if self.dtype.is_floating:
-            value = _changed(tf.convert_to_tensor(value, self.dtype))
+            value = _changed(value, self.dtype)
         return assign(self, value, *arguments, **options)
 
     base.assign = assign_changed
@@ -101,8 +97,8 @@ def other_initial_values() -> Iterator[None]:
         base.assign = assign
 
 
-def _changed(value: Any) -> Any:
-    tensor = tf.convert_to_tensor(value)
+def _changed(value: Any, dtype: Any) -> Any:
+    tensor = tf.convert_to_tensor(value, dtype)
     if not tensor.dtype.is_floating:
         return value
     return tensor * tf.cast(_FACTOR, tensor.dtype) + tf.cast(_SHIFT, tensor.dtype)

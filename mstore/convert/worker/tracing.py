@@ -49,7 +49,7 @@ def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:
 
 
 def _outputs(entry: Entry, value: Any) -> dict[str, tf.Tensor]:
-    named = _named(entry, value)
+    named = named_outputs(entry, value)
     if not named:
         raise BuilderError(f"the signature {entry.name!r} returns no tensor")
     for key, tensor in named.items():
@@ -63,7 +63,12 @@ def _outputs(entry: Entry, value: Any) -> dict[str, tf.Tensor]:
     return {key: tf.identity(tensor) for key, tensor in named.items()}
 
 
-def _named(entry: Entry, value: Any) -> dict[str, Any]:
+def named_outputs(entry: Entry, value: Any) -> dict[str, Any]:
+    """Return what a function returned as named tensors.
+
+    Raises:
+        BuilderError: if two outputs have the same name.
+    """
     flat = [(path, item) for path, item in keras.tree.flatten_with_path(value) if item is not None]
     if entry.output_names is not None and len(entry.output_names) == len(flat):
         return dict(zip(entry.output_names, (item for _, item in flat), strict=True))
