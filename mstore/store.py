@@ -93,8 +93,8 @@ class Store:
         created = False
         with disk.os_errors(f"no store can be made in {parent}"):
             parent.mkdir(parents=True, exist_ok=True)
+            disk.sweep(parent)
             if not path.exists():
-                disk.sweep(parent)
                 created = _create(parent, path)
         store = cls(path, progress)
         store.created = created

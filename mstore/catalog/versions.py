@@ -8,7 +8,9 @@ import sqlalchemy as sa
 
 from mstore.catalog.tables import checkpoints, deployments, events, models, runs, versions
 from mstore.domain.records import Deployment, Event, FileRecord, Version
+from mstore.domain.serving_names import MAX_VERSION
 from mstore.domain.signatures import Signature, TensorSpec
+from mstore.errors import ConflictError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,17 @@ def allocate(connection: sa.Connection, model: str, floor: int) -> int:
     """Take the next version number of a model, at least ``floor``.
 
     The number is used up when the transaction commits, and not before.
+
+    Raises:
+        ConflictError: there is no number left that a server could read.
     """
     key = models.c.name == model
     number = max(connection.scalar(sa.select(models.c.next_version).where(key)) or 1, floor)
+    if number >= MAX_VERSION:
+        raise ConflictError(
+            f"no version number is left for {model}: the highest there can be is taken",
+            hint="remove it from the base path, or export to another one",
+        )
     connection.execute(sa.update(models).where(key).values(next_version=number + 1))
     return number
 

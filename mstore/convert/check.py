@@ -54,7 +54,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="mstore-check-") as scratch:
         feeds_file, answers_file = Path(scratch, "feeds.npz"), Path(scratch, "answers.npz")
         given, arrays = _slots(feeds or {})
-        np.savez(feeds_file, **arrays)  # type: ignore[arg-type] - numpy types allow_pickle there
+        np.savez(feeds_file, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
         request |= {"given": given, "feeds": str(feeds_file), "answers": str(answers_file)}
         answer = _run(request, timeout)
         with np.load(answers_file, allow_pickle=False) as answers:

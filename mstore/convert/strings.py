@@ -31,4 +31,5 @@ def unpack(packed: Array) -> Array:
     for index, length in enumerate(lengths):
         texts[index] = raw[position : position + length]
         position += length
-    return texts.reshape(shape)
+    shaped: Array = texts.reshape(shape)
+    return shaped

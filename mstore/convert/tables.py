@@ -35,7 +35,7 @@ def content(
         return None
     kind = (keys.dtype, keys.shape[1:], values.dtype, values.shape[1:])
     pairs = zip(_rows(prefix, table, keys), _rows(prefix, table, values), strict=True)
-    return kind, sorted(pairs)  # type: ignore[type-var] - rows of one tensor have one type
+    return kind, sorted(pairs)
 
 
 def _rows(prefix: Path, table: TensorTable, tensor: Tensor) -> list[object]:

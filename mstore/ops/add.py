@@ -17,7 +17,7 @@ from mstore.catalog.engine import reading, writing
 from mstore.domain.names import check_name, check_tag
 from mstore.domain.records import Checkpoint, Event
 from mstore.domain.tensors import TensorTable
-from mstore.errors import ConflictError, InputError, UsageError
+from mstore.errors import ConflictError, DamagedFileError, InputError, UsageError
 from mstore.formats.detect import find_step, step_in_name
 from mstore.formats.tensor_bundle import read_table, shard_paths
 from mstore.objects.ingest import Source, ingest
@@ -216,7 +216,12 @@ def add(
             stack.callback(writer.close)
         context.progress.start(f"adding {opened.prefix.name}", opened.size)
         stack.callback(context.progress.finish)
-        manifest = ingest(opened.sources(), writer, context.known, context.progress)
+        try:
+            manifest = ingest(opened.sources(), writer, context.known, context.progress)
+        except DamagedFileError:
+            # A file that is being rewritten looks damaged; say what is really the matter.
+            opened.ensure_unchanged()
+            raise
         if not may_vanish:
             opened.ensure_unchanged()
         draft = _draft(opened, options, manifest, step)

@@ -21,9 +21,8 @@ from mstore.convert.proof import ProvenVariable, prove
 from mstore.convert.request import TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.domain.records import Event, FileRecord, Version
-from mstore.domain.serving_names import MAX_VERSION
 from mstore.domain.signatures import Signature, TensorSpec
-from mstore.errors import ConflictError, Error, InputError
+from mstore.errors import Error, InputError
 from mstore.formats.saved_model import read_saved_model
 from mstore.objects.manifest import Manifest, canonical
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
@@ -257,11 +256,6 @@ class _Commit:
         of a small file, and a process that dies uses up no number.
         """
         number = ledger.allocate(connection, draft.model, self._floor())
-        if number > MAX_VERSION:
-            raise ConflictError(
-                f"{self.options.to} has a version {MAX_VERSION}, the highest there can be",
-                hint="remove it from the base path, or export to another one",
-            )
         version = replace(draft, version=number)
         parent = queries.head(connection, draft.model)
         record = writer.add(RECORD, self._record(version, manifest, parent)).id

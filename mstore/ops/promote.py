@@ -42,6 +42,7 @@ def promote_row(
 ) -> Deployment:
     """Publish a version that was looked up already; see `promote`."""
     prepare_base(base)
+    disk.sweep(context.tmp)
     # One path for one directory, however it was written: audits look it up by this.
     base = base.resolve()
     version = row.version
@@ -115,7 +116,6 @@ def _record(
             "parent": parent,
         }
     )
-    disk.sweep(context.tmp)
     with disk.os_errors("recording the promotion failed"), disk.work_directory(context.tmp) as work:
         return _commit(context, row, deployment, record, before, PackWriter(work))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mstore.convert.proof import ProvenVariable
+from mstore.convert.tables import is_table_part
 from mstore.domain.progress import NoProgress
 from mstore.domain.tensors import Tensor, TensorTable
 from mstore.errors import DamagedStoreError
@@ -68,7 +69,7 @@ def _data_files(
     with context.reader() as reader:
         index = b"".join(reader.stream(checkpoint.file(".index").pieces))
     sources = parse_index(index, path="the stored index")
-    pieces = _source_pieces(proven, sources, checkpoint)
+    pieces = _source_pieces(proven, table, sources, checkpoint)
     return [
         _data_file(context, writer, directory, path, _in_shard(table, shard), pieces)
         for shard, path in enumerate(shard_paths(prefix, table.num_shards))
@@ -80,14 +81,23 @@ def _in_shard(table: TensorTable, shard: int) -> list[Tensor]:
 
 
 def _source_pieces(
-    proven: Sequence[ProvenVariable], table: TensorTable, checkpoint: Manifest
+    proven: Sequence[ProvenVariable],
+    table: TensorTable,
+    sources: TensorTable,
+    checkpoint: Manifest,
 ) -> dict[bytes, list[Piece]]:
-    """Return, for each variable's key, the slices of chunks that hold its bytes."""
+    """Return, for each variable's key, the slices of chunks that hold its bytes.
+
+    A hash table may have been written in another order; it has bytes of its own.
+    """
     found: dict[bytes, list[Piece]] = {}
     for variable in proven:
-        tensor = table.get(variable.source_key) if variable.source_key else None
-        if tensor is not None:
-            name = shard_name("", tensor.shard, table.num_shards)
+        made = table.get(variable.key)
+        tensor = sources.get(variable.source_key) if variable.source_key else None
+        if made is None or tensor is None:
+            continue
+        if made.content == tensor.content or not is_table_part(variable.key):
+            name = shard_name("", tensor.shard, sources.num_shards)
             found[variable.key] = checkpoint.file(name).slice(tensor.offset, tensor.size)
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mstore import disk
-from mstore.errors import InputError
+from mstore.errors import DamagedFileError, InputError
 from mstore.store import Store
 from tests.crash.conversion import make_checkpoint
 
@@ -35,7 +35,7 @@ def truncate(path: Path) -> None:
 class Acting:
     """Progress that acts when the bytes begin to be read, or when some have been."""
 
-    def __init__(self, act: Callable[[], None], when: str) -> None:
+    def __init__(self, act: Callable[[], object], when: str) -> None:
         self.act = act
         self.when = when
 
@@ -80,6 +80,19 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
     ):
         store.add(prefix, model="m")
     assert progress.when == "", "the change was made"
+    ensure_nothing_stored(tmp_path)
+
+
+def test_a_checkpoint_that_is_overwritten_in_place_is_refused(tmp_path: Path) -> None:
+    """The bytes that were read are a mixture, which a CRC32C may show first."""
+    prefix = make_checkpoint(tmp_path / "ckpts" / "ckpt-7", 7)
+    data = prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+    progress = Acting(lambda: data.write_bytes(b"\1" * data.stat().st_size), "start")
+    with (
+        Store.init(tmp_path, progress=progress) as store,
+        pytest.raises((InputError, DamagedFileError)),
+    ):
+        store.add(prefix, model="m")
     ensure_nothing_stored(tmp_path)
 
 

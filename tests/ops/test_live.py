@@ -78,7 +78,7 @@ def test_a_slot_of_the_optimizer_excuses_no_lost_weight(
 def test_shape_and_type_must_fit_too(store: Store, tmp_path: Path) -> None:
     prefix = checkpoint(tmp_path / "ckpt-1", {"a": floats(0, 0)})
     flat = Weight("flat", np.zeros((1, 2), np.float32))
-    other = Weight("other", np.zeros(2, np.int32))  # type: ignore[arg-type]
+    other = Weight("other", np.zeros(2, np.int32))
     with pytest.raises(WeightsNotSavedError) as caught:
         store.add(prefix, model="m", live=Module(variables=[flat, other]))
     assert caught.value.weights == ("flat", "other")

@@ -177,7 +177,7 @@ def name_based(directory: Path) -> Path:
     return Path(prefix)
 
 
-class Served(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+class Served(tf.Module):
     """A module with a table from a file, an optional rank and two signatures."""
 
     def __init__(self, vocabulary: str) -> None:

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> None:
         while data:
             data = data[os.write(answer_fd, data) :]
 
+    answer: dict[str, Any]
     try:
         answer = {"result": _serve(mode, request, lambda stage: send({"stage": stage}))}
     except Error as exc:

@@ -96,7 +96,7 @@ def _refuse_surplus(
 ) -> None:
     """Refuse a model that lacks layers which training kept in a list, beside those it has."""
     ours = {bound[weight.key].leaf.key for weight in trainable}
-    theirs = _reached_otherwise(trained)
+    theirs = set(trained.weights_of_no_optimizer())
     for node, leaves in lists.items():
         if not ours & {leaf.key for leaf in leaves}:
             continue
@@ -118,20 +118,6 @@ def _refuse_surplus(
                 subjects=names,
                 hint="build the model as training built it, layers in lists and dicts too",
             )
-
-
-def _reached_otherwise(trained: Trained) -> set[str]:
-    """Return the keys of variables that are reached from the root past all optimizers."""
-    seen, queue, keys = {0}, [0], set()
-    for number in queue:
-        node = trained.nodes[number]
-        if node.leaf is not None:
-            keys.add(node.leaf.key)
-        for child in node.children.values():
-            if child not in seen and not trained.nodes[child].is_optimizer:
-                seen.add(child)
-                queue.append(child)
-    return keys
 
 
 def _lost(

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,11 @@ class Way:
     """One way to hand the inputs to a model.
 
     Attributes:
-        name: in words, for messages.
+        keys: of the inputs it hands over.
         call: takes the model and the tensors by key.
     """
 
-    name: str
+    keys: tuple[str, ...]
     call: Callable[[Any, Mapping[str, Any]], Any]
 
 
@@ -86,7 +86,7 @@ def find_call(
                 hint=f"give its dimensions: --input '{key}={spec.dtype.name}[?,10]'",
             )
     first: BaseException | None = None
-    for way in _ways(servable.model, tuple(specs)):
+    for way in ways(servable.model, tuple(specs)):
         for length in LENGTHS if _has_open(specs) else LENGTHS[:1]:
             shapes = {key: concrete(spec.shape, length) for key, spec in specs.items()}
             try:
@@ -143,32 +143,38 @@ def eager_building() -> Iterator[None]:
         keras_layer.might_have_unbuilt_state = original
 
 
-def _ways(model: Any, keys: Sequence[str]) -> list[Way]:
+def ways(model: Any, inputs: Iterable[str]) -> list[Way]:
+    """Return the ways in which the model could take the inputs, the likeliest first.
+
+    Raises:
+        InputError: if the model cannot be called, or takes other inputs.
+    """
     function = model.call if isinstance(model, keras.Layer) else model
     if not callable(function):
         raise InputError(
             f"{type(model).__name__} cannot be called",
             hint="return mstore.Servable(model, inputs={...}, signatures={...})",
         )
+    keys = tuple(inputs)
     parameters = _parameters(function)
     flags = {flag: False for flag in _TRAINING_FLAGS if flag in parameters}
     takers = [name for name in parameters if name not in {*_TRAINING_FLAGS, "mask"}]
     required = {name for name in takers if parameters[name].default is inspect.Parameter.empty}
-    ways = []
+    found = []
     if set(keys) <= set(takers) and required <= set(keys):
-        ways.append(Way("by keyword", lambda m, t: _by_keyword(m, t, takers, parameters, flags)))
+        found.append(Way(keys, lambda m, t: _by_keyword(m, t, takers, parameters, flags)))
     if len(required) <= 1:
         if len(keys) == 1:
-            ways.append(Way("one tensor", lambda m, t: m(*t.values(), **flags)))
-        ways.append(Way("one dict", lambda m, t: m(dict(t), **flags)))
+            found.append(Way(keys, lambda m, t: m(*t.values(), **flags)))
+        found.append(Way(keys, lambda m, t: m(dict(t), **flags)))
         if len(keys) > 1:
-            ways.append(Way("one list", lambda m, t: m(list(t.values()), **flags)))
-    if not ways:
+            found.append(Way(keys, lambda m, t: m(list(t.values()), **flags)))
+    if not found:
         raise InputError(
             f"{type(model).__name__} takes {', '.join(takers)}, not {', '.join(keys)}",
             hint="name the inputs as the parameters of its call",
         )
-    return ways
+    return found
 
 
 def _by_keyword(

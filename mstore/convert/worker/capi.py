@@ -6,7 +6,7 @@ tensorflow/c/c_api.h, tf_tensor.h, tf_tstring.h and tf_datatype.h.
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ class Session:
                 library.status,
             )
             library.check()
-            return [_to_array(library, pointer) for pointer in results]
+            return [_to_array(library, pointer) for pointer in results if pointer]
         finally:
             for pointer in (*values, *results):
                 if pointer:
@@ -231,9 +231,11 @@ def _to_array(library: Library, pointer: int) -> Array:
             place = data + index * _TSTRING_SIZE
             start = library.TF_StringGetDataPointer(place)
             texts[index] = ctypes.string_at(start, library.TF_StringGetSize(place))
-        return texts.reshape(shape)
+        shaped: Array = texts.reshape(shape)
+        return shaped
     raw = ctypes.string_at(data, library.TF_TensorByteSize(pointer)) if data else b""
-    return np.frombuffer(raw, carrier(DTYPES[number][0])).reshape(shape).copy()
+    array: Array = np.frombuffer(raw, carrier(DTYPES[number][0])).reshape(shape).copy()
+    return array
 
 
 def carrier(dtype: str) -> np.dtype[Any]:

@@ -1,23 +1,65 @@
 """From a checkpoint and a builder to a SavedModel: the order of the steps."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-import tensorflow as tf
 
 from mstore.convert.request import TraceRequest, TraceResult
 from mstore.convert.worker.binding import bind_unreached
+from mstore.convert.worker.constants import Constant, Snapshot, constants
+from mstore.convert.worker.live import Weight, all_weights
 from mstore.convert.worker.loading import call_builder, load_builder
 from mstore.convert.worker.locating import listed, locate, name_of
-from mstore.convert.worker.matching import Bound
+from mstore.convert.worker.matching import Bound, Match
 from mstore.convert.worker.naming import refuse_contradictions
 from mstore.convert.worker.preparing import Prepared, prepare
-from mstore.convert.worker.restoring import refresh_derived, restore
-from mstore.convert.worker.saving import captured_resources, captured_weights, save, versions
+from mstore.convert.worker.rebuilding import unstable_constants
+from mstore.convert.worker.rehearsing import rehearse
+from mstore.convert.worker.restoring import assign, refresh_derived, restore
+from mstore.convert.worker.saving import (
+    captured_resources,
+    captured_weights,
+    is_mutable,
+    resource_key,
+    save,
+    versions,
+    weight_key,
+)
 from mstore.convert.worker.tracing import trace_entry
 from mstore.convert.worker.trained import Trained
 from mstore.errors import ProofError
+
+_PARTS = ("", "-keys", "-values")
+_SHOWN_UNUSED = 3
+
+
+@dataclass
+class _Conversion:
+    """One conversion on its way.
+
+    Attributes:
+        request: what was asked.
+        trained: the checkpoint.
+        prepared: the built model.
+        found: where it sits in the checkpoint.
+        bindings: which variable is restored from which tensor.
+        before: what the variables held before the restore.
+        functions: the traced signatures.
+        warnings: for the user.
+    """
+
+    request: TraceRequest
+    trained: Trained
+    prepared: Prepared
+    found: Match
+    bindings: dict[int, Bound]
+    before: Snapshot
+    functions: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def is_allowed(self, name: str) -> bool:
+        return name in self.request.allow_unrestored
 
 
 def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str, Any]:
@@ -28,48 +70,160 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     builder = load_builder(request)
     prepared = prepare(functools.partial(call_builder, builder, request), request)
     stage("restoring")
-    bindings, root = _restore(prepared, trained, request)
+    work = _restore(prepared, trained, request)
     stage("tracing")
-    functions = {entry.name: trace_entry(entry, request) for entry in prepared.entries}
-    weights = captured_weights(prepared.model, list(functions.values()))
-    _require_bound([w for w in weights if w.key not in bindings], request)
-    resources = captured_resources(prepared.model, list(functions.values()))
+    work.functions = _trace(prepared, request)
+    traced = list(work.functions.values())
+    weights = captured_weights(prepared.model, traced)
+    resources = captured_resources(prepared.model, traced)
+    _require_sources(work, weights, resources)
+    found = constants(traced, prepared.model)
+    _refuse_copies(work, found)
+    stage("checking")
+    _rehearse(work)
     stage("saving")
-    saved = save(request.output, functions, weights, resources)
-    sources = {
-        key.encode(): bindings[weight.key].leaf.key.encode() if weight.key in bindings else None
-        for key, weight in saved.items()
-    }
-    result = TraceResult(
-        sources=sources,
-        names={key.encode(): weight.name for key, weight in saved.items()},
-        root=name_of(trained, root),
-        environment=versions(),
-        dims=prepared.dims,
-    )
-    return result.to_json()
+    save(request.output, work.functions, weights, resources)
+    stage("checking")
+    _refuse_unstable(work, found)
+    return _result(work, weights, resources).to_json()
 
 
-def _restore(
-    prepared: Prepared, trained: Trained, request: TraceRequest
-) -> tuple[dict[int, Bound], int]:
+def _restore(prepared: Prepared, trained: Trained, request: TraceRequest) -> _Conversion:
     found = locate(prepared.model, trained, request.root)
     bindings = bind_unreached(prepared.model, trained, found)
     refuse_contradictions(bindings.values())
+    before = Snapshot(all_weights(prepared.model))
+    _put(prepared, trained, request, found, bindings)
+    before.forget(bound.weight.variable.numpy() for bound in bindings.values())
+    return _Conversion(request, trained, prepared, found, bindings, before)
+
+
+def _put(
+    prepared: Prepared,
+    trained: Trained,
+    request: TraceRequest,
+    found: Match,
+    bindings: Mapping[int, Bound],
+) -> None:
     path = trained.paths[found.node]
-    restore(prepared.model, request.checkpoint, path, trained, bindings.values())
+    restore(prepared.model, request.checkpoint, path, trained)
+    assign(trained, bindings.values())
     refresh_derived(prepared.model)
-    return bindings, found.node
 
 
-def _require_bound(unbound: list[Any], request: TraceRequest) -> None:
-    unbound = [weight for weight in unbound if weight.name not in request.allow_unrestored]
+def _trace(prepared: Prepared, request: TraceRequest) -> dict[str, Any]:
+    return {entry.name: trace_entry(entry, prepared.model, request) for entry in prepared.entries}
+
+
+def _require_sources(
+    work: _Conversion, weights: Sequence[Weight], resources: Sequence[tuple[str, Any]]
+) -> None:
+    unbound = {
+        weight.name: f"{weight.name} {weight.dtype}{list(weight.shape or ())}"
+        for weight in weights
+        if weight.key not in work.bindings and not work.is_allowed(weight.name)
+    }
+    unbound |= {
+        path: f"the table {path}"
+        for path, table in resources
+        if is_mutable(table) and id(table) not in work.found.states and not work.is_allowed(path)
+    }
     if not unbound:
         return
     raise ProofError(
         "the checkpoint does not hold these variables that the signatures use:"
-        + listed([f"{w.name} {w.dtype}{list(w.shape or ())}" for w in unbound]),
-        subjects=[weight.name for weight in unbound],
+        + listed(list(unbound.values())),
+        subjects=list(unbound),
         hint="training has to save them: make each layer an attribute of its own, not an entry of "
         "a list or dict; or let them be with --allow-unrestored NAME",
     )
+
+
+def _refuse_copies(work: _Conversion, found: Iterable[Constant]) -> None:
+    copies = [
+        (constant, name)
+        for constant, name in work.before.copies(found)
+        if not work.is_allowed(constant.label)
+    ]
+    if copies:
+        raise ProofError(
+            "constants of the graph are old values of variables, from before the restore:"
+            + listed([f"{constant} is an old value of {name}" for constant, name in copies]),
+            subjects=[constant.label for constant, _ in copies],
+            hint="compute it from the variable in the call, or in a method finalize_state() of "
+            "the layer, which is called after the restore",
+        )
+
+
+def _rehearse(work: _Conversion) -> None:
+    for entry in work.prepared.entries:
+        warning = rehearse(entry, work.functions[entry.name], work.prepared.dims)
+        if warning:
+            work.warnings.append(warning)
+    # The calls may have changed state (a stateful RNN does): the checkpoint's values again.
+    assign(work.trained, work.bindings.values())
+
+
+def _refuse_unstable(work: _Conversion, found: Sequence[Constant]) -> None:
+    def restore_and_trace(other: Prepared) -> list[Any]:
+        place = name_of(work.trained, work.found.node)
+        match = locate(other.model, work.trained, place)
+        bindings = bind_unreached(other.model, work.trained, match)
+        _put(other, work.trained, work.request, match, bindings)
+        return list(_trace(other, work.request).values())
+
+    unstable, warning = unstable_constants(
+        work.request, work.prepared.model, found, restore_and_trace
+    )
+    if warning:
+        work.warnings.append(warning)
+    unstable = [constant for constant in unstable if not work.is_allowed(constant.label)]
+    if unstable:
+        raise ProofError(
+            "constants of the graph depend on initial values or on chance, and are not in the "
+            "checkpoint:" + listed([str(constant) for constant in unstable]),
+            subjects=[constant.label for constant in unstable],
+            hint="make them weights (trainable=False) in training, or compute them from weights in "
+            "the call; or let one be with --allow-unrestored NAME",
+        )
+
+
+def _result(
+    work: _Conversion, weights: Sequence[Weight], resources: Sequence[tuple[str, Any]]
+) -> TraceResult:
+    sources: dict[str, str | None] = {}
+    names: dict[str, str] = {}
+    for index, weight in enumerate(weights):
+        bound = work.bindings.get(weight.key)
+        sources[weight_key(index)] = None if bound is None else bound.leaf.key
+        names[weight_key(index)] = weight.name
+    for index, (path, table) in enumerate(resources):
+        for key in work.found.states.get(id(table), ()):
+            stem = key.rpartition("/")[2]
+            for part in _PARTS:
+                if work.trained.has(key + part):
+                    sources[resource_key(index, stem + part)] = key + part
+                    names[resource_key(index, stem + part)] = path
+    unused = _unused(work, {source for source in sources.values() if source})
+    if unused:
+        shown = ", ".join(unused[:_SHOWN_UNUSED]) + (", ..." if len(unused) > _SHOWN_UNUSED else "")
+        work.warnings.append(
+            f"{len(unused)} tensor(s) of the checkpoint, of no optimizer, are not exported: {shown}"
+        )
+    return TraceResult(
+        sources={
+            key.encode(): None if value is None else value.encode()
+            for key, value in sources.items()
+        },
+        names={key.encode(): name for key, name in names.items()},
+        root=name_of(work.trained, work.found.node),
+        environment=versions(),
+        dims=work.prepared.dims,
+        warnings=tuple(work.warnings),
+        unused=tuple(key.encode() for key in unused),
+    )
+
+
+def _unused(work: _Conversion, used: set[str]) -> list[str]:
+    """Return the tensors that are neither exported nor an optimizer's nor bookkeeping."""
+    return [key for key in work.trained.weights_of_no_optimizer() if key not in used]

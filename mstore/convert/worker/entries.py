@@ -167,12 +167,13 @@ def is_auto_name(name: str, kind: type) -> bool:
 def own_functions(module: Any) -> dict[str, Any]:
     """Return the ``tf.function`` methods that come with an ``input_signature``, by name."""
     found = {}
-    for name in dir(type(module)):
+    for name in sorted({*dir(type(module)), *vars(module)}):
         if name.startswith("_") and name != "__call__":
             continue
-        function = getattr(module, name, None)
-        if getattr(function, "input_signature", None) is not None:
-            found[DEFAULT if name == "__call__" else name] = function
+        # Looked up without running the properties of Keras models, some of which raise.
+        plain = inspect.getattr_static(module, name, None)
+        if getattr(plain, "input_signature", None) is not None:
+            found[DEFAULT if name == "__call__" else name] = getattr(module, name)
     return found
 
 

@@ -101,7 +101,7 @@ def all_weights(model: Any) -> list[Weight]:
 
 
 def _unique(variables: Any) -> list[Weight]:
-    weights = {}
+    weights: dict[int, Weight] = {}
     for variable in variables:
         if is_variable(variable):
             weight = as_weight(variable)

@@ -69,7 +69,7 @@ def _ambiguous(fitting: list[Match], trained: Trained) -> InputError:
 
 def _complete(tried: list[Match], trained: Trained) -> Match:
     best = max(tried, key=lambda found: found.score, default=None)
-    if best is None or not best.bound and not best.missing and not best.misfits:
+    if best is None or not (best.bound or best.missing or best.misfits):
         raise ProofError(
             "the builder's model has no weights that a checkpoint could hold",
             subjects=(),

@@ -46,6 +46,7 @@ class Match:
         misfits: pairs that differ in dtype or shape.
         torn: live variables that would be restored from two different tensors.
         unused: weights below the node that the live model does not have.
+        states: identity of each live table to the keys of its content.
     """
 
     node: int
@@ -54,6 +55,7 @@ class Match:
     misfits: list[Bound] = field(default_factory=list)
     torn: list[tuple[Bound, Bound]] = field(default_factory=list)
     unused: list[tuple[str, Leaf]] = field(default_factory=list)
+    states: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -76,6 +78,8 @@ def match(model: Any, trained: Trained, node: int) -> Match:
         if number is not None:
             used.add(number)
         if not is_variable(thing):
+            if number is not None and trained.nodes[number].state_keys:
+                result.states.setdefault(id(thing), trained.nodes[number].state_keys)
             continue
         weight = as_weight(thing)
         if not auxiliary:
@@ -151,7 +155,6 @@ def _unused(trained: Trained, start: int, used: set[int]) -> Iterator[tuple[str,
 
 def _is_counter(path: tuple[str, ...], leaf: Leaf, start: int) -> bool:
     """Return whether this is the step, epoch or seed that training keeps beside its weights."""
-    if "seed_generator_state" in leaf.full_name:
-        return True
-    is_scalar_integer = leaf.shape == () and leaf.dtype in {"int32", "int64", "uint32", "uint64"}
-    return start == 0 and len(path) == 1 and is_scalar_integer
+    if leaf.shape == ():  # a scalar of the model itself is a weight; one beside it is not
+        return leaf.is_bookkeeping and start == 0 and len(path) == 1
+    return leaf.is_bookkeeping

@@ -5,6 +5,7 @@ The place in the object graph decides which tensor a variable is restored from. 
 training made the layers in the same order; the names they carry can show that they did not.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -102,11 +103,11 @@ def _crossed(cases: list[_Case]) -> Iterator[_Case]:
     """Yield variables whose tensor has the name of another one that got another tensor."""
     owners: dict[tuple[object, ...], list[_Case]] = defaultdict(list)
     for case in cases:
-        owners[(case.live.words, *_kind(case))].append(case)
+        owners[case.live.words, _kind(case)].append(case)
     for case in cases:
         if case.trained is None or case.trained.words == case.live.words:
             continue
-        others = owners.get((case.trained.words, *_kind(case)), [])
+        others = owners.get((case.trained.words, _kind(case)), [])
         if any(
             other.trained is None or other.trained.words != other.live.words for other in others
         ):
@@ -118,12 +119,12 @@ def _out_of_order(cases: list[_Case]) -> Iterator[_Case]:
     groups: dict[tuple[object, ...], list[_Case]] = defaultdict(list)
     for case in cases:
         if case.trained is not None and case.trained.words == case.live.words:
-            groups[(case.live.words, *_kind(case))].append(case)
+            groups[case.live.words, _kind(case)].append(case)
     for group in groups.values():
         if not any(case.bound.by_position for case in group):
             continue
         group.sort(key=lambda case: case.live.numbers)
-        for before, after in zip(group, group[1:], strict=False):
+        for before, after in itertools.pairwise(group):
             if before.live.numbers == after.live.numbers:
                 continue
             if (before.trained or before.live).numbers > (after.trained or after.live).numbers:

@@ -1,5 +1,6 @@
 """From what the builder returns to a built model and the entries to trace."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,14 @@ import keras
 import tensorflow as tf
 
 from mstore.convert.request import TraceRequest
-from mstore.convert.worker.calling import LENGTHS, concrete, eager_building, find_call, made_up
+from mstore.convert.worker.calling import (
+    LENGTHS,
+    concrete,
+    eager_building,
+    find_call,
+    made_up,
+    ways,
+)
 from mstore.convert.worker.entries import (
     DEFAULT,
     Entry,
@@ -17,7 +25,7 @@ from mstore.convert.worker.entries import (
     own_functions,
     signature_entry,
 )
-from mstore.convert.worker.live import require_model
+from mstore.convert.worker.live import reachable, require_model
 from mstore.errors import InputError
 from mstore.servable import Servable
 
@@ -56,9 +64,11 @@ def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
     dims: Mapping[str, tuple[int, ...]] = {}
     if functional is not None:
         default = functional_entry(servable.model, given, functional)
-    elif given:
+    elif given and not servable.signatures:
         servable, default, dims = find_call(servable, given, build)
     entries = _entries(servable, default, given)
+    if servable.signatures:
+        _build_the_rest(servable.model, given)
     return Prepared(servable.model, entries, dims)
 
 
@@ -89,6 +99,21 @@ def _entries(
     for entry in entries:
         _call_once(entry)
     return tuple(entries)
+
+
+def _build_the_rest(model: Any, given: Mapping[str, tf.TensorSpec]) -> None:
+    """Call the model itself, if its signatures left layers of it without weights."""
+    layers = [thing for _, thing in reachable(model) if isinstance(thing, keras.Layer)]
+    if not given or all(layer.built for layer in layers) or not isinstance(model, keras.Layer):
+        return
+    for way in ways(model, given):
+        tensors = {
+            key: made_up(given[key], concrete(given[key].shape, LENGTHS[0])) for key in way.keys
+        }
+        # A model without a call of its own is fine: what is missing shows in the proof.
+        with eager_building(), contextlib.suppress(Exception):
+            way.call(model, tensors)
+            return
 
 
 def _call_once(entry: Entry) -> None:

@@ -14,21 +14,20 @@ from mstore.convert.worker.trained import Trained
 from mstore.errors import ProofError
 
 
-def restore(
-    model: Any, prefix: Path, path: tuple[str, ...], trained: Trained, bindings: Iterable[Bound]
-) -> None:
-    """Restore the model from the node at ``path`` and every bound variable from its tensor.
-
-    TensorFlow's own restore goes first, for what is no variable (tables). The variables are then
-    set one by one, so that each certainly holds the tensor it is bound to.
-    """
+def restore(model: Any, prefix: Path, path: tuple[str, ...], trained: Trained) -> None:
+    """Let TensorFlow restore what is no variable (tables) from the node at ``path``."""
+    if not _has_other_state(trained):
+        return
     root: Any = model
     for name in reversed(path):
         root = tf.train.Checkpoint(**{name: root})
     if not isinstance(root, tf.train.Checkpoint):
         root = tf.train.Checkpoint(root)
-    if _has_other_state(trained):
-        root.read(str(prefix)).expect_partial()
+    root.read(str(prefix)).expect_partial()
+
+
+def assign(trained: Trained, bindings: Iterable[Bound]) -> None:
+    """Give each variable the value of the tensor it is bound to."""
     for bound in bindings:
         bound.weight.variable.assign(trained.read(bound.leaf.key))
 
@@ -54,7 +53,7 @@ def refresh_derived(model: Any) -> None:
             _require(thing.bin_boundaries is not None, path, thing, "bin boundaries")
             continue  # its bins are no weights; finalizing would empty them
         if _is_empty_lookup(thing):
-            _require(False, path, thing, "vocabulary")  # noqa: FBT003 - reads as a sentence
+            _require(False, path, thing, "vocabulary")
         finalize = getattr(thing, "finalize_state", None)
         if callable(finalize):
             finalize()

@@ -15,8 +15,6 @@ import tensorflow as tf
 from mstore.convert.worker.live import Weight, all_weights, as_weight, is_variable, reachable
 from mstore.errors import BuilderError
 
-_KEY = "weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
-
 
 def captured_weights(model: Any, functions: Sequence[Any]) -> list[Weight]:
     """Return the variables that the functions use, in an order that depends on the model alone."""
@@ -66,7 +64,7 @@ def _owners(model: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path}._table", inner
 
 
-class _Bundle(tf.Module):  # type: ignore[misc] - TensorFlow has no types
+class _Bundle(tf.Module):
     """What the SavedModel tracks."""
 
     def __init__(self, weights: Sequence[Any], resources: Sequence[Any]) -> None:
@@ -80,11 +78,28 @@ def save(
     functions: Mapping[str, Any],
     weights: Sequence[Weight],
     resources: Sequence[tuple[str, Any]],
-) -> dict[str, Weight]:
-    """Write the SavedModel and return its variables by their key in ``variables.index``."""
+) -> None:
+    """Write the SavedModel; its variables get the keys of ``weight_key``."""
     bundle = _Bundle([weight.variable for weight in weights], [thing for _, thing in resources])
     tf.saved_model.save(bundle, str(directory), signatures=dict(functions))
-    return {_KEY.format(index=index): weight for index, weight in enumerate(weights)}
+
+
+def weight_key(index: int) -> str:
+    """Return the key in ``variables.index`` of the variable at this place."""
+    return f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def resource_key(index: int, name: str) -> str:
+    """Return the key in ``variables.index`` of one part of the table at this place."""
+    return f"resources/{index}/.ATTRIBUTES/{name}"
+
+
+def is_mutable(resource: Any) -> bool:
+    """Return whether a table's content is a matter of training and not of the program."""
+    return isinstance(
+        resource,
+        (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable),
+    )
 
 
 def versions() -> dict[str, str]:

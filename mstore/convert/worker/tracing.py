@@ -1,7 +1,9 @@
 """Turns entries into concrete functions."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,13 +11,14 @@ import tensorflow as tf
 
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.entries import Entry
+from mstore.convert.worker.live import reachable
 from mstore.convert.worker.loading import users_code
 from mstore.errors import BuilderError, InputError
 
 _INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
-def trace_entry(entry: Entry, request: TraceRequest) -> Any:
+def trace_entry(entry: Entry, model: Any, request: TraceRequest) -> Any:
     """Trace the entry with its inputs' specifications.
 
     Raises:
@@ -37,7 +40,26 @@ def trace_entry(entry: Entry, request: TraceRequest) -> Any:
             return _concrete(serve, entry, autograph=False)
         except tf.errors.OperatorNotAllowedInGraphError:
             # Python's `if` and `for` over tensors need AutoGraph to become graph operations.
-            return _concrete(serve, entry, autograph=True)
+            with _converted_calls(model):
+                return _concrete(serve, entry, autograph=True)
+
+
+@contextlib.contextmanager
+def _converted_calls(model: Any) -> Iterator[None]:
+    """Convert the ``call`` of the user's own Keras layers, which AutoGraph does not see into."""
+    layers = [
+        thing
+        for _, thing in reachable(model)
+        if isinstance(thing, keras.Layer) and not type(thing).__module__.startswith("keras.")
+    ]
+    for layer in layers:
+        converted = tf.autograph.to_graph(type(layer).call)
+        object.__setattr__(layer, "call", types.MethodType(converted, layer))
+    try:
+        yield
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "call")
 
 
 def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:

@@ -33,6 +33,13 @@ class Leaf:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def is_bookkeeping(self) -> bool:
+        """Whether this is a step, an epoch or a seed, as training keeps beside its weights."""
+        if "seed_generator_state" in self.full_name:
+            return True
+        return self.shape == () and self.dtype in {"int32", "int64", "uint32", "uint64"}
+
 
 @dataclass(slots=True)
 class Node:
@@ -119,6 +126,14 @@ class Trained:
                     queue.append(child)
         return paths
 
+    def has(self, key: str) -> bool:
+        """Return whether there is a tensor under ``key``."""
+        return key in self._shapes
+
+    def keys(self) -> list[str]:
+        """Return the keys of all tensors, sorted."""
+        return sorted(self._shapes)
+
     def read(self, key: str) -> Any:
         """Return the tensor under ``key`` as a numpy array."""
         return self._reader.get_tensor(key)
@@ -136,6 +151,23 @@ class Trained:
     def optimizers(self) -> list[int]:
         """Return the nodes that hold a list of the variables they train."""
         return [n for n in self.paths if _OPTIMIZER_LIST in self.nodes[n].children]
+
+    def weights_of_no_optimizer(self) -> list[str]:
+        """Return the keys of variables that are reached past all optimizers, sorted.
+
+        Counters and seeds, which only serve training, are left out.
+        """
+        seen, queue, keys = {0}, [0], set()
+        for number in queue:
+            node = self.nodes[number]
+            if node.leaf is not None and not node.leaf.is_bookkeeping:
+                keys.add(node.leaf.key)
+            for name, child in node.children.items():
+                if child in seen or name == "save_counter" or self.nodes[child].is_optimizer:
+                    continue
+                seen.add(child)
+                queue.append(child)
+        return sorted(keys)
 
     def trained_by(self, optimizer: int) -> list[int]:
         """Return the variables' nodes that an optimizer trains, in its order."""

@@ -17,13 +17,14 @@ def floats(*shape):
 def several_named():
     left, right = keras.Input((4,), name="left"), keras.Input((4,), name="b-side")
     both = layers.concatenate([layers.Dense(8, "relu")(left), layers.Dense(8, "tanh")(right)])
-    return keras.Model(
-        [right, left], [layers.Dense(3, name="score")(both), layers.Dense(2)(both)]
-    )
+    return keras.Model([right, left], [layers.Dense(3, name="score")(both), layers.Dense(2)(both)])
 
 
 def dict_in_out():
-    inputs = {"age": keras.Input((1,), name="age"), "word": keras.Input((3,), dtype="int32", name="word")}
+    inputs = {
+        "age": keras.Input((1,), name="age"),
+        "word": keras.Input((3,), dtype="int32", name="word"),
+    }
     word = layers.Flatten()(layers.Embedding(11, 5)(inputs["word"]))
     x = layers.Dense(8, "gelu")(layers.Concatenate()([inputs["age"], word]))
     return keras.Model(inputs, {"logit": layers.Dense(1)(x), "embedding": x})
