@@ -1,5 +1,6 @@
 """Bring a catalog up to date; the only module that imports alembic, and only when it must."""
 
+import threading
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,6 +14,9 @@ HEAD = "0001"
 
 KNOWN = frozenset({HEAD})
 """Revisions that this program can bring up to `HEAD`."""
+
+
+_UPGRADING = threading.Lock()  # alembic keeps its context in a global
 
 
 def migrations_directory() -> Path:
@@ -46,7 +50,7 @@ def ensure_current(engine: sa.Engine) -> None:
             f"this program knows up to {HEAD})",
             hint="upgrade mstore: pip install --upgrade mstore",
         )
-    with writing(engine) as connection:
+    with _UPGRADING, writing(engine) as connection:
         if revision(connection) != HEAD:
             _upgrade(connection)
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import zstandard
 from blake3 import blake3
 
 from mstore import disk
@@ -28,13 +27,11 @@ CHUNK: Final = 1
 MANIFEST: Final = 2
 RECORD: Final = 3
 RAW: Final = 0
-ZSTD: Final = 1
 
 HEADER = b"MSTORE-PACK\0" + (1).to_bytes(4, "little")
 _END = b"MSTORE-PACK-END\0"
 _ENTRY = struct.Struct("<32sBB6xQQQ")
 _FOOTER = struct.Struct("<QQ32s16s")
-_MAX_INFLATED = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Entry:
     Attributes:
         id: BLAKE3 of the object's bytes, 32 bytes.
         kind: `CHUNK`, `MANIFEST` or `RECORD`.
-        codec: `RAW` or `ZSTD`.
+        codec: `RAW`, the only one there is so far.
         offset: first byte in the pack.
         stored: bytes in the pack.
         raw: bytes of the object itself.
@@ -79,18 +76,14 @@ class PackWriter:
         self.name: str | None = None
 
     def add(self, kind: int, data: bytes | memoryview, *, id_: bytes | None = None) -> Entry:
-        """Append an object unless this pack has it; chunks as they are, the others compressed."""
+        """Append an object unless this pack has it."""
         key = id_ if id_ is not None else object_id(data)
         known = self.entries.get(key)
         if known is not None:
             return known
-        raw = len(data)
-        codec = RAW if kind == CHUNK else ZSTD
-        stored = bytes(data) if codec == ZSTD else data
-        if codec == ZSTD:
-            stored = zstandard.ZstdCompressor(level=3).compress(stored)
-        entry = Entry(key, kind, codec, self._file.size, len(stored), raw)
-        self._file.write(stored)
+        # Nothing is compressed: a frame has bits that can flip and still give the same object.
+        entry = Entry(key, kind, RAW, self._file.size, len(data), len(data))
+        self._file.write(data)
         self.entries[key] = entry
         return entry
 
@@ -164,17 +157,13 @@ def decode(entry: Entry, stored: bytes) -> bytes:
     Raises:
         DamagedStoreError: they do not have that id.
     """
-    data = stored
-    if entry.codec == ZSTD and entry.raw <= _MAX_INFLATED:
-        try:
-            data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=entry.raw)
-        except zstandard.ZstdError as error:
-            raise DamagedStoreError(f"object {entry.id.hex()} does not decompress") from error
-    if len(data) != entry.raw or object_id(data) != entry.id:
+    if entry.codec != RAW:
+        raise DamagedStoreError(f"object {entry.id.hex()} has the unknown codec {entry.codec}")
+    if len(stored) != entry.raw or object_id(stored) != entry.id:
         raise DamagedStoreError(
             f"object {entry.id.hex()} is damaged: its bytes do not have that hash"
         )
-    return data
+    return stored
 
 
 def gaps(entries: tuple[Entry, ...]) -> Iterator[tuple[int, int]]:

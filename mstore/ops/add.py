@@ -24,6 +24,7 @@ from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest, canonical
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
+from mstore.ops.tag import tag
 from mstore.ops.watch import CrcWatch
 
 DEFAULT_RUN = "default"
@@ -64,8 +65,8 @@ class AddOptions:
         """
         check_name("model", self.model)
         check_name("run", self.run)
-        for tag in self.tags:
-            check_tag(tag)
+        for name in self.tags:
+            check_tag(name)
         if self.step is not None and not 0 <= self.step < 2**63:
             raise UsageError(f"a step is a number from 0 to 2^63-1, not {self.step}")
         for name, value in self.metrics.items():
@@ -225,7 +226,22 @@ def add(
         if not may_vanish:
             opened.ensure_unchanged()
         draft = _draft(opened, options, manifest, step)
-        return _Adding(context, options, manifest, draft, parent).commit(writer, opened.table)
+        found = _Adding(context, options, manifest, draft, parent).commit(writer, opened.table)
+    return found if found.new else _again(context, found, options)
+
+
+def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoint:
+    """Answer for a checkpoint that was there already: give it new tags, refuse other metrics."""
+    other = {k: v for k, v in options.metrics.items() if found.metrics.get(k) != v}
+    if other:
+        raise ConflictError(
+            f"{found.model}/{found.run}@{found.step} is already in the store, with other metrics: "
+            + ", ".join(f"{k} is {found.metrics.get(k)}, not {v}" for k, v in other.items()),
+            hint="what was recorded stays as it is; add it to another run (--run NAME) if need be",
+        )
+    for name in sorted(set(options.tags) - set(found.tags)):
+        found = tag(context, found.id, name)
+    return found
 
 
 def _step(opened: OpenCheckpoint, options: AddOptions) -> tuple[int, str, str | None]:
@@ -309,8 +325,7 @@ class _Adding:
             object_queries.add_pack(
                 connection, name, writer.size, writer.entries.values(), draft.added_at
             )
-            self._insert(connection, draft, manifest, record, table)
-        return draft
+            return self._insert(connection, draft, manifest, record, table)
 
     def _existing(self, connection: sa.Connection) -> Checkpoint | None:
         """Return the same checkpoint if it is there; refuse another content unless replacing."""
@@ -338,7 +353,7 @@ class _Adding:
         manifest: bytes,
         record: bytes,
         table: TensorTable,
-    ) -> None:
+    ) -> Checkpoint:
         replaced = queries.at_step(connection, draft.model, draft.run, draft.step)
         for row in replaced:
             queries.supersede(connection, row.seq)
@@ -351,14 +366,15 @@ class _Adding:
         else:  # it had been replaced and comes back
             seq = earlier.seq
             queries.restore(connection, seq)
+            draft = replace(earlier.checkpoint, superseded=False, new=True)
         model = queries.ensure_model(connection, draft.model)
-        for tag in draft.tags:
-            queries.set_tag(connection, model, tag, seq)
+        for name in self.options.tags:
+            queries.set_tag(connection, model, name, seq)
         event = Event(
             id=record.hex(),
             event="replaced" if replaced else "added",
             model=draft.model,
-            at=draft.added_at,
+            at=self.draft.added_at,
             by=whoami(),
             checkpoint=draft.id,
             run=draft.run,
@@ -368,6 +384,7 @@ class _Adding:
             message=draft.note,
         )
         ledger.insert_event(connection, event, checkpoint=seq)
+        return draft
 
     def _record(self, manifest: bytes) -> bytes:
         body = self.draft.to_json()

@@ -6,17 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
-import zstandard
 
 from mstore.catalog import checkpoints, objects, versions
 from mstore.catalog.engine import reading
 from mstore.domain.records import Finding, VerifyReport
 from mstore.errors import DamagedStoreError, InputError
-from mstore.objects.packs import ZSTD, Entry, decode, gaps, pack_path, read_index
+from mstore.objects.packs import Entry, decode, gaps, pack_path, read_index
 from mstore.ops.context import Context
-
-_DESCRIPTOR = 4  # where a frame's descriptor stands, after the magic number
-_UNUSED = 0x10
 
 
 @dataclass
@@ -125,27 +121,11 @@ def _check_objects(
         tally.read += entry.stored
         try:
             stored = os.pread(descriptor, entry.stored, entry.offset)
-            _check_frame(entry, stored)
             decode(entry, stored)
             tally.sound.add(entry.id)
         except DamagedStoreError as error:
             tally.findings.append(Finding("object", entry.id.hex(), error.message))
         advance(entry.stored)
-
-
-def _check_frame(entry: Entry, stored: bytes) -> None:
-    """Check what decompressing would believe or ignore: the size and the bits without meaning.
-
-    The size is allocated before anything is decompressed; see RFC 8878, 3.1.1.1.
-    """
-    if entry.codec != ZSTD:
-        return
-    try:
-        size = zstandard.frame_content_size(stored)
-    except zstandard.ZstdError:
-        size = -1
-    if size != entry.raw or stored[_DESCRIPTOR] & _UNUSED:
-        raise DamagedStoreError(f"object {entry.id.hex()} has a damaged frame")
 
 
 def _check_contents(context: Context, tally: _Tally) -> None:

@@ -220,3 +220,15 @@ def test_unknown_options_are_mistakes_of_the_caller(store: Store, tmp_path: Path
     with pytest.raises(UsageError, match="no name"):
         store.add(tmp_path / "ckpt-5", model=object())
     gc.collect()  # a file left open would be reported here
+
+
+def test_adding_again_with_other_metrics_is_refused_and_tags_are_given(
+    store: Store, tmp_path: Path
+) -> None:
+    prefix = checkpoint(tmp_path / "ckpt-1")
+    added(store, prefix, metrics={"loss": 0.5})
+    with pytest.raises(ConflictError, match=r"loss is 0\.5, not 0\.25"):
+        store.add(prefix, model="m", metrics={"loss": 0.25})
+    again = added(store, prefix, metrics={"loss": 0.5}, tags=["good"])
+    assert (again.new, again.tags) == (False, ("good",))
+    assert store.show("m@good").to_json() == again.to_json()

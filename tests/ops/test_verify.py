@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from mstore.objects.packs import ZSTD, read_index
 from mstore.store import Store
 from tests.ops.making import added, blob, checkpoint, flip, floats, packs, tree
 
@@ -22,39 +21,14 @@ def test_a_sound_store_is_clean_and_stays_as_it_is(store: Store, tmp_path: Path)
 
 
 def test_a_flipped_byte_anywhere_in_a_pack_is_found(store: Store, tmp_path: Path) -> None:
-    """Compressed objects are the one exception: some of their bytes can be written in two ways.
-
-    Then the object is still what its id says, which is what a clean report promises.
-    """
     added(store, checkpoint(tmp_path / "ckpt-1", {"kernel": floats(1, 2, 3)}))
     (pack,) = packs(store)
     size = pack.stat().st_size
-    frames = [e for e in read_index(pack) if e.codec == ZSTD]
-    compressed = {at for e in frames for at in range(e.offset + 6, e.offset + e.stored)}
-    for position in sorted({*range(16), *range(size - 64, size), *range(0, size, 7)}):
+    for position in sorted({*range(16), *range(size - 64, size), *range(0, size, 5)}):
         for mask in (0xFF, 1 << position % 8):
             flip(pack, position, mask)
-            found = not store.verify().clean
-            assert found or position in compressed
-            if not found:
-                assert store.show("m") == store.list()[0]
-                store.checkout("m", tmp_path / "out")
+            assert not store.verify().clean
             flip(pack, position, mask)
-    assert store.verify().clean
-
-
-def test_a_frame_that_lies_about_its_size_is_found_before_it_is_believed(
-    store: Store, tmp_path: Path
-) -> None:
-    added(store, checkpoint(tmp_path / "ckpt-1", {"kernel": floats(1, 2, 3)}))
-    (pack,) = packs(store)
-    for entry in read_index(pack):
-        if entry.codec == ZSTD:
-            for position in range(entry.offset, entry.offset + 14):
-                for bit in range(8):
-                    flip(pack, position, 1 << bit)
-                    assert len(store.verify().findings) >= (position < entry.offset + 6)
-                    flip(pack, position, 1 << bit)
     assert store.verify().clean
 
 

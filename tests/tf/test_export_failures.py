@@ -116,7 +116,7 @@ def test_odd_builders_that_return_a_model_are_served(
 @pytest.mark.parametrize(
     ("builder", "words"),
     [
-        ("missing_layer", ["net/dense_1/kernel", "d2"]),
+        ("missing_layer", ["d2._kernel float32[8,8]", "not in the builder's model"]),
         ("extra_layer", ["dense_3/kernel", "not in the checkpoint"]),
         ("other_shape", ["float32[4,9]", "float32[4,8]", "shape"]),
         ("other_dtype", ["float64[4,8]", "float32[4,8]", "dtype"]),

@@ -46,7 +46,6 @@ CASES: dict[str, tuple[Feed, Callable[[Any, Feed], Feed]]] = {
     "picture": ({"inputs": floats(5, 16, 16, 3) * 100}, one("probabilities")),
     "masked_rnn": ({"tokens": ints(4, 5, 7).astype("int32")}, one()),
     "attention": ({"x": floats(5, 3, 8)}, one()),
-    "mixed_precision": (X4, one("y")),
     "custom_layers": (X4, one()),
     "vectorized_text": (
         {"text": np.array([b"good film", b"Bad!", b"odd bad film"], object)},

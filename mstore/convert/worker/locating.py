@@ -95,12 +95,13 @@ def _misfit(best: Match, trained: Trained) -> ProofError:
     subjects = [weight.name for _, weight in best.missing]
     subjects += [bound.weight.name for bound in best.misfits]
     subjects += [first.weight.name for first, _ in best.torn]
-    for path, leaf in best.unused:
-        lines.append(
-            f"{leaf.full_name or leaf.key} {_spec(leaf.dtype, leaf.shape)} of the checkpoint "
-            f"(at {path}) is not in the builder's model"
-        )
-        subjects.append(leaf.full_name or leaf.key)
+    lines += [
+        f"{path} {_spec(leaf.dtype, leaf.shape)} of the checkpoint"
+        + (f" ({leaf.full_name!r} in training)" if leaf.full_name else "")
+        + " is not in the builder's model"
+        for path, leaf in best.unused
+    ]
+    subjects += [leaf.key for _, leaf in best.unused]
     what = f"object {place!r}" if place else "root"
     return ProofError(
         f"the builder's model is not the one in the checkpoint (nearest: its {what}):"

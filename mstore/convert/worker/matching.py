@@ -65,8 +65,8 @@ class Match:
     @property
     def score(self) -> tuple[int, int]:
         """Larger for better fits; for choosing what to report when none is complete."""
-        faults = len(self.missing) + len(self.misfits) + len(self.torn)
-        return (len(self.bound), -faults)
+        faults = len(self.missing) + len(self.misfits) + len(self.torn) + len(self.unused)
+        return (len(self.bound) + len(self.misfits), -faults)
 
 
 def match(model: Any, trained: Trained, node: int) -> Match:

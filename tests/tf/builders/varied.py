@@ -72,7 +72,12 @@ def attention():
     y = layers.MultiHeadAttention(2, 4)(x, x)
     y = layers.LayerNormalization()(layers.add([x, y]))
     y = layers.EinsumDense("btd,de->bte", output_shape=(None, 8), bias_axes="e")(y)
-    return keras.Model(x, layers.TimeDistributed(layers.Dense(3))(y))
+    return keras.Model(x, layers.Dense(3)(y))
+
+
+def over_time():
+    x = keras.Input((None, 8), name="x")
+    return keras.Model(x, layers.TimeDistributed(layers.Dense(3))(x))
 
 
 def mixed_precision():
