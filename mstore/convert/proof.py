@@ -116,7 +116,7 @@ def _faults(
             if not allowed & {name_of(tensor.key), tensor.name}:
                 yield tensor.key, "was not restored from the checkpoint"
             continue
-        fault = _difference(served, tensor, trained, trained.table.get(source), sources)
+        fault = _difference(served, tensor, trained, trained.table.get(source))
         if fault:
             yield tensor.key, fault
     for key in sources:
@@ -133,7 +133,6 @@ def _difference(
     tensor: Tensor,
     trained: _Side,
     original: Tensor | None,
-    sources: Mapping[bytes, bytes | None],
 ) -> str:
     """Return how the tensor differs from its source, the empty string if it does not."""
     if original is None or original.sliced:

@@ -54,7 +54,7 @@ def export(
     prefix: Path, output: Path, builder: str, *, checked: bool = True, **options: Any
 ) -> Exported:
     """Trace, prove and check; raise what they raise."""
-    if builder.partition(":")[0].endswith(".py"):
+    if builder.partition(":")[0].endswith(".py") and not builder.startswith("/"):
         builder = f"{BUILDERS}/{builder}"
     options.setdefault("search_path", output.parent)
     timeout = options.pop("timeout", LIMIT)

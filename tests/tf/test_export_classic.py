@@ -30,9 +30,11 @@ def test_a_sequential_model_from_a_training_loop(tmp_path: Path) -> None:
     prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
     exported = export(prefix, tmp_path / "out", "classic.py:sequential")
     assert largest_difference(exported.serve(inputs=X), {"output_0": model(X)}) <= TOLERANCE
-    names = {variable.name for variable in exported.proven}
-    assert names == {weight.path.replace("_1", "") for weight in model.weights} | names
-    assert len(names) == 6
+    assert [variable.name for variable in exported.proven][:2] == [
+        "sequential/dense/kernel",
+        "sequential/dense/bias",
+    ]
+    assert len(exported.proven) == 6
 
 
 def test_a_subclassed_model_from_a_custom_loop(tmp_path: Path) -> None:
@@ -124,7 +126,8 @@ def test_the_model_is_found_wherever_the_checkpoint_has_it(
     exported = export(prefix, tmp_path / "out", f"classic.py:{builder}", checked=False)
     assert exported.result.root == root
     (key,) = exported.info.signatures["serving_default"].inputs
-    assert largest_difference(exported.serve(**{key: X}), {"output_0": model(X)}) <= TOLERANCE
+    feed: dict[str, Any] = {key: X}
+    assert largest_difference(exported.serve(**feed), {"output_0": model(X)}) <= TOLERANCE
 
 
 def test_two_exports_are_equal_byte_for_byte(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What goes wrong in a builder ends in a message that names it, and in nothing else."""
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,10 +223,10 @@ def test_a_builder_in_a_module_is_found_from_the_search_path(
 def test_nothing_is_written_beside_the_output(sequential: tuple[Path, Any], tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    before = os.listdir(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
     export(sequential[0], work / "out", "classic.py:sequential", checked=False)
-    assert os.listdir(tmp_path) == before
-    assert os.listdir(work) == ["out"]
-    assert sorted(os.listdir(work / "out")) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert [path.name for path in work.iterdir()] == ["out"]
+    assert sorted(path.name for path in (work / "out").iterdir()) == [
         "assets", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip

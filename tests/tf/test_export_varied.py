@@ -96,6 +96,6 @@ def test_the_loader_gives_the_live_models_outputs(name: str, tmp_path: Path) -> 
     exported = export(prefix, tmp_path / "out", f"varied.py:{name}")
 
     gap = largest_difference(exported.serve(**feed), live)
-    print(f"GAP {name} {gap:.2e}")
+    print(f"GAP {name} {gap:.2e}")  # noqa: T201 - shown by pytest -rP
     assert gap <= TOLERANCE
     assert all(variable.source_key for variable in exported.proven)

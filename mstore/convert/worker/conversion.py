@@ -26,7 +26,7 @@ from mstore.convert.worker.saving import (
     versions,
     weight_key,
 )
-from mstore.convert.worker.tracing import trace_entry
+from mstore.convert.worker.tracing import cautions, trace_entry
 from mstore.convert.worker.trained import Trained
 from mstore.errors import ProofError
 
@@ -75,12 +75,14 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     work.functions = _trace(prepared, request)
     traced = list(work.functions.values())
     weights = captured_weights(prepared.model, traced)
+    _require_weights(weights)
     resources = captured_resources(prepared.model, traced)
     _require_sources(work, weights, resources)
     found = constants(traced, prepared.model)
     _refuse_copies(work, found)
     stage("checking")
     _rehearse(work)
+    work.warnings += cautions(prepared.entries, work.functions)
     stage("saving")
     save(request.output, work.functions, weights, resources)
     stage("checking")
@@ -113,6 +115,15 @@ def _put(
 
 def _trace(prepared: Prepared, request: TraceRequest) -> dict[str, Any]:
     return {entry.name: trace_entry(entry, prepared.model, request) for entry in prepared.entries}
+
+
+def _require_weights(weights: Sequence[Weight]) -> None:
+    if not weights:
+        raise ProofError(
+            "the signatures use no variables: nothing of a checkpoint would be exported",
+            subjects=[],
+            hint="return the model with its layers from the builder, not what it computed",
+        )
 
 
 def _require_sources(

@@ -133,8 +133,9 @@ def _parts(path: str, thing: Any) -> Iterator[tuple[str, Any]]:
         for index, value in enumerate(thing):
             yield f"{path}[{index}]", value
     elif is_model(thing):
-        for name, value in sorted(vars(thing).items()):
-            if _is_interesting(value):
+        # Public names first: the first path to a thing is the one that messages show.
+        for name, value in sorted(vars(thing).items(), key=lambda item: (item[0][:1] == "_", item)):
+            if _is_interesting(value) and not name.startswith("_self_"):
                 yield f"{path}.{name}", value
 
 

@@ -38,7 +38,19 @@ def locate(model: Any, trained: Trained, root: str | None) -> Match:
         if fitting:
             return fitting[0]
         tried += matches
+    if all(found.is_empty for found in tried):
+        return _by_elimination(tried, trained)
     return _complete(tried, trained)
+
+
+def _by_elimination(tried: list[Match], trained: Trained) -> Match:
+    """Choose the node of a model whose layers are all in Python lists: the only one beside others.
+
+    Nothing is restored from the node itself then, but what an optimizer lists.
+    """
+    top = {child for name, child in trained.nodes[0].children.items() if name != "save_counter"}
+    likely = [found for found in tried if found.node in top]
+    return likely[0] if len(likely) == 1 else tried[0]
 
 
 def name_of(trained: Trained, number: int) -> str:
@@ -69,13 +81,9 @@ def _ambiguous(fitting: list[Match], trained: Trained) -> InputError:
 
 def _complete(tried: list[Match], trained: Trained) -> Match:
     best = max(tried, key=lambda found: found.score, default=None)
-    if best is None or not (best.bound or best.missing or best.misfits):
-        raise ProofError(
-            "the builder's model has no weights that a checkpoint could hold",
-            subjects=(),
-            hint="layers in Python lists and dicts are not saved by tf.train.Checkpoint",
-        )
-    if best.is_complete and not best.unused:
+    if best is None:
+        raise InputError("the checkpoint holds no objects")
+    if (best.is_complete or best.is_empty) and not best.unused:
         return best
     raise _misfit(best, trained)
 

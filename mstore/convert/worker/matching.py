@@ -63,6 +63,11 @@ class Match:
         return bool(self.bound) and not (self.missing or self.misfits or self.torn)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the walk met no variable of the live model at all."""
+        return not (self.bound or self.missing or self.misfits or self.torn)
+
+    @property
     def score(self) -> tuple[int, int]:
         """Larger for better fits; for choosing what to report when none is complete."""
         faults = len(self.missing) + len(self.misfits) + len(self.torn) + len(self.unused)

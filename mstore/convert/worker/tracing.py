@@ -3,7 +3,7 @@
 import contextlib
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -60,6 +60,24 @@ def _converted_calls(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             object.__delattr__(layer, "call")
+
+
+def cautions(entries: Iterable[Entry], functions: Mapping[str, Any]) -> list[str]:
+    """Return what a server's clients will trip over."""
+    found = []
+    for entry in entries:
+        for key, spec in entry.specs.items():
+            if spec.shape.rank and spec.shape[0] is not None:
+                found.append(
+                    f"the input {key!r} of {entry.name!r} has a fixed batch of {spec.shape[0]}"
+                )
+        for key, tensor in functions[entry.name].structured_outputs.items():
+            if tensor.dtype in {tf.float16, tf.bfloat16}:
+                found.append(
+                    f"the output {key!r} of {entry.name!r} is {tensor.dtype.name}, which the REST "
+                    "interface of TensorFlow Serving cannot send"
+                )
+    return found
 
 
 def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:

@@ -154,11 +154,11 @@ class Stateful(tf.Module):
 
     def __init__(self):
         super().__init__()
-        self.w, self.calls = tf.Variable([1.0, 2.0, 3.0, 4.0]), tf.Variable(0, dtype=tf.int64)
+        self.w, self.calls = tf.Variable([1.0, 2.0, 3.0, 4.0]), tf.Variable(0.0, trainable=False)
 
     def __call__(self, x):
         self.calls.assign_add(1)
-        return x * self.w + tf.cast(self.calls, tf.float32)
+        return x * self.w + self.calls
 
 
 def stateful():
