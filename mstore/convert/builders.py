@@ -110,6 +110,10 @@ def _require_name(source: bytes, name: str, file: Path) -> None:
     except (SyntaxError, ValueError) as exc:
         line = f":{exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
         raise InputError(f"{file}{line} is not Python: {exc}") from exc
+    except SystemError:
+        # CPython 3.11 raises it where two threads parse at once (python/cpython#106905).
+        # The name is then looked for where the builder is called.
+        return
     names = _names(tree.body)
     if name not in names and "*" not in names:
         raise InputError(

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from mstore.convert import strings
+from mstore.convert import arrays
 from mstore.convert.process import require_tensorflow, run_worker
+from mstore.convert.request import Sample
 from mstore.domain.signatures import Signature
 from mstore.errors import LoadCheckError, WorkerError, WorkerTimeoutError
 
@@ -22,6 +22,7 @@ def check(
     *,
     feeds: Mapping[str, Arrays] | None = None,
     dims: Mapping[str, tuple[int, ...]] | None = None,
+    samples: Mapping[str, Sample] | None = None,
     timeout: float | None = None,
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """Load the SavedModel as TensorFlow Serving does and run its signatures.
@@ -34,14 +35,16 @@ def check(
         signatures: what it promises, from ``mstore.formats.saved_model``.
         feeds: signature name to input key to array; strings as arrays of ``bytes`` objects.
         dims: input key to a shape that is known to work (``TraceResult.dims``).
+        samples: signature name to a batch and the live model's outputs for it
+            (``TraceResult.samples``), which must come out.
         timeout: seconds after which the process is killed; None waits for ever.
 
     Returns:
         Signature name to output key to array; of made-up batches, those of the batch of 3.
 
     Raises:
-        LoadCheckError: if the loader refuses the SavedModel, a signature does not run, or the
-            process crashes.
+        LoadCheckError: if the loader refuses the SavedModel, a signature does not run or gives
+            other outputs than a sample, or the process crashes.
         WorkerTimeoutError: if it takes longer than ``timeout``.
         MissingExtraError: if TensorFlow's shared library is not installed.
     """
@@ -51,48 +54,39 @@ def check(
         "signatures": {name: signature.to_json() for name, signature in signatures.items()},
         "dims": {key: list(shape) for key, shape in (dims or {}).items()},
     }
-    with tempfile.TemporaryDirectory(prefix="mstore-check-") as scratch:
-        feeds_file, answers_file = Path(scratch, "feeds.npz"), Path(scratch, "answers.npz")
-        given, arrays = _slots(feeds or {})
-        np.savez(feeds_file, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
-        request |= {"given": given, "feeds": str(feeds_file), "answers": str(answers_file)}
-        answer = _run(request, timeout)
-        with np.load(answers_file, allow_pickle=False) as answers:
-            return {
-                name: {key: _read(answers, slot) for key, slot in slots.items()}
-                for name, slots in answer["outputs"].items()
-            }
+    outputs = _run(request, feeds or {}, timeout, samples or {})
+    return {name: outputs[name] for name in signatures}
 
 
-def _run(request: Mapping[str, Any], timeout: float | None) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = run_worker("check", request, timeout=timeout)["result"]
-    except WorkerTimeoutError:
-        raise
-    except WorkerError as exc:
-        raise LoadCheckError(
-            f"TensorFlow's C++ runtime crashes on the SavedModel: {exc.message}",
-            hint="a server that loads it would crash too",
-        ) from exc
-    return answer
-
-
-def _slots(
+def _run(
+    request: Mapping[str, Any],
     feeds: Mapping[str, Arrays],
-) -> tuple[dict[str, dict[str, str]], dict[str, npt.NDArray[Any]]]:
-    """Return where each array lies in the file, and the file's arrays."""
-    given: dict[str, dict[str, str]] = {}
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for name, feed in feeds.items():
-        given[name] = {}
-        for key, value in feed.items():
-            array = np.asarray(value)
-            is_text = array.dtype.kind in "OSU"
-            slot = given[name][key] = f"{'s' if is_text else 'o'}{len(arrays)}"
-            arrays[slot] = strings.pack(array) if is_text else array
-    return given, arrays
-
-
-def _read(answers: Any, slot: str) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = answers[slot]
-    return strings.unpack(array) if slot.startswith("s") else array
+    timeout: float | None,
+    samples: Mapping[str, Sample],
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    rehearsed = {f"sample {name}": sample.feeds for name, sample in samples.items()}
+    with tempfile.TemporaryDirectory(prefix="mstore-check-") as scratch:
+        given, answers = Path(scratch, "feeds.npz"), Path(scratch, "answers.npz")
+        arrays.write(given, {**feeds, **rehearsed})
+        try:
+            run_worker(
+                "check",
+                {**request, "feeds": str(given), "answers": str(answers)},
+                timeout=timeout,
+            )
+        except WorkerTimeoutError:
+            raise
+        except WorkerError as exc:
+            raise LoadCheckError(
+                f"TensorFlow's C++ runtime crashes on the SavedModel: {exc.message}",
+                hint="a server that loads it would crash too",
+            ) from exc
+        outputs = arrays.read(answers)
+    for name, sample in samples.items():
+        how = arrays.difference(sample.outputs, outputs[f"sample {name}"], sample.tolerance)
+        if how:
+            raise LoadCheckError(
+                f"the signature {name!r} gives other outputs through TensorFlow's C++ loader than "
+                f"the live model: {how}"
+            )
+    return outputs

@@ -12,11 +12,12 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mstore.errors import (
     BuilderError,
@@ -78,28 +79,38 @@ def run_worker(
     """
     read_end, write_end = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        process = _start(mode, request, write_end)
+    except OSError as exc:
+        os.close(read_end)
+        raise WorkerError(f"cannot start the conversion process: {exc}") from exc
+    finally:
+        os.close(write_end)
+    channel = _Channel(progress)
+    try:
+        with process:
+            try:
+                _listen(process, channel, read_end, timeout)
+            finally:
+                _kill_group(process.pid)
+    finally:
+        os.close(read_end)
+    return _conclude(channel, process.returncode)
+
+
+def _start(mode: str, request: Mapping[str, Any], write_end: int) -> subprocess.Popen[bytes]:
+    # The request is a file and not a pipe: nobody has to feed it while the process talks.
+    with tempfile.TemporaryFile() as body:
+        body.write(json.dumps(request).encode())
+        body.seek(0)
+        return subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-m", WORKER, mode, str(write_end), str(os.getpid())],
-            stdin=subprocess.PIPE,
+            stdin=body,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=_environment(),
             pass_fds=(write_end,),
             start_new_session=True,
         )
-    except OSError as exc:
-        os.close(read_end)
-        raise WorkerError(f"cannot start the conversion process: {exc}") from exc
-    finally:
-        os.close(write_end)
-    try:
-        with process:
-            try:
-                return _converse(process, read_end, request, timeout, progress)
-            finally:
-                _kill_group(process.pid)
-    finally:
-        os.close(read_end)
 
 
 def _environment() -> dict[str, str]:
@@ -148,35 +159,19 @@ class _Channel:
         if "stage" in message:
             if self._progress is not None:
                 self._progress(str(message["stage"]))
-        else:
+        elif "result" in message or "error" in message:
             self.answer = message
-
-
-def _converse(
-    process: subprocess.Popen[bytes],
-    answers: int,
-    request: Mapping[str, Any],
-    timeout: float | None,
-    progress: Callable[[str], None] | None,
-) -> dict[str, Any]:
-    channel = _Channel(progress)
-    stdin, stderr = process.stdin, process.stderr
-    if stdin is None or stderr is None:
-        raise WorkerError("the conversion process has no pipes")
-    with suppress(BrokenPipeError):  # it died at once; its end says why
-        stdin.write(json.dumps(request).encode())
-        stdin.close()
-    _listen(process, channel, answers, stderr, timeout)
-    return _conclude(channel, process.returncode)
 
 
 def _listen(
     process: subprocess.Popen[bytes],
     channel: _Channel,
     answers: int,
-    talk: IO[bytes],
     timeout: float | None,
 ) -> None:
+    talk = process.stderr
+    if talk is None:
+        raise WorkerError("the conversion process has no pipe for what it prints")
     deadline = None if timeout is None else time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
         for stream in (answers, talk.fileno()):

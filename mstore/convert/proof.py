@@ -182,7 +182,8 @@ def _refuse_shape(
     if doubled:
         raise _misshapen("reads other variables than those that are restored", doubled)
     variables = [key for key in sources if not is_table_part(key)]
-    if len(info.handles) != len(variables):
+    # The path of each asset file (a vocabulary) is a variable too, which the loader itself fills.
+    if len(info.handles) != len(variables) + len(info.assets):
         raise _misshapen(
             f"has {len(info.handles)} variable handles for {len(variables)} variables",
             sorted(info.handles),

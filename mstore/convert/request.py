@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from mstore.domain.signatures import TensorSpec
 from mstore.domain.tensors import DTYPES
 from mstore.errors import UsageError
@@ -100,6 +102,21 @@ def spec_from_json(body: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(body["dtype"], None if shape is None else tuple(shape))
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A made-up batch and what the live model gave for it.
+
+    Attributes:
+        feeds: input key to array.
+        outputs: output key to array.
+        tolerance: how far a floating-point output may be off, relative to its largest value.
+    """
+
+    feeds: Mapping[str, npt.NDArray[Any]]
+    outputs: Mapping[str, npt.NDArray[Any]]
+    tolerance: float
+
+
 @dataclass(frozen=True, slots=True)
 class TraceResult:
     """What the conversion process says it did. ``proof.prove`` checks it; do not trust it alone.
@@ -113,7 +130,8 @@ class TraceResult:
         environment: versions of python, tensorflow, keras and numpy.
         dims: input key to a concrete shape that the model was run with, for the load check.
         warnings: one sentence each; things that a careful user wants to know.
-        unused: checkpoint keys below no optimizer that the SavedModel does not hold.
+        unused: checkpoint keys below no optimizer that the model does not have.
+        samples: signature name to a batch with the live model's outputs; not part of the JSON.
     """
 
     sources: Mapping[bytes, bytes | None]
@@ -123,6 +141,7 @@ class TraceResult:
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     unused: tuple[bytes, ...] = ()
+    samples: Mapping[str, Sample] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON; keys that are not UTF-8 survive as surrogates."""

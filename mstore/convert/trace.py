@@ -1,10 +1,14 @@
 """Runs the conversion of a checkpoint into a SavedModel in a process of its own."""
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from mstore.convert.builders import describe
 from mstore.convert.process import require_tensorflow, run_worker
 from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.samples import read_samples
 from mstore.errors import InputError
 
 
@@ -42,5 +46,9 @@ def trace(
         # tf.saved_model.save leaves what it finds there, and it would be served.
         raise InputError(f"the output directory {request.output} is not empty")
     require_tensorflow()
-    answer = run_worker("trace", request.to_json(), timeout=timeout, progress=progress)
-    return TraceResult.from_json(answer["result"])
+    with tempfile.TemporaryDirectory(prefix="mstore-trace-") as scratch:
+        file = Path(scratch, "samples.npz")
+        body = {**request.to_json(), "samples": str(file)}
+        answer = run_worker("trace", body, timeout=timeout, progress=progress)
+        result = TraceResult.from_json(answer["result"])
+        return replace(result, samples=read_samples(file))

@@ -161,7 +161,13 @@ def _convert(
             allow_unrestored=options.allow_unrestored,
         )
         signatures = read_saved_model(target).signatures
-        check(target, signatures, dims=result.dims, timeout=options.timeout)
+        check(
+            target,
+            signatures,
+            dims=result.dims,
+            samples=result.samples,
+            timeout=options.timeout,
+        )
     finally:
         context.progress.finish()
     return _Made(target, info, result, proven, signatures, _records(target))

@@ -70,7 +70,7 @@ def export(
     )
     info = read_saved_model(output)
     if checked:
-        check(output, info.signatures, dims=result.dims, timeout=LIMIT)
+        check(output, info.signatures, dims=result.dims, samples=result.samples, timeout=LIMIT)
     return Exported(output, result, proven, info)
 
 

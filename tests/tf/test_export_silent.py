@@ -61,6 +61,30 @@ def test_layers_in_a_list_come_from_the_optimizers_list(tmp_path: Path) -> None:
     exports(prefix, tmp_path, "list_net", model(X))
 
 
+@pytest.mark.parametrize("name", ["other_optimizer", "critic_optimizer", "trainer"])
+def test_the_optimizer_of_another_model_does_not_lend_its_weights(
+    name: str, tmp_path: Path
+) -> None:
+    saved, other = TRICKY.ListNet(), TRICKY.ListNet()
+    saved(X)
+    optimizer = train(other, lambda: other(X))
+    objects = {"model": saved, name: optimizer}
+    prefix = Path(tf.train.Checkpoint(**objects).save(str(tmp_path / "ckpt")))
+    error = refused(prefix, tmp_path, "list_net", name, "kernel")
+    assert len(error.subjects) == len(saved.weights)
+
+
+@pytest.mark.parametrize("name", ["opt", "model_optimizer"])
+def test_an_optimizer_that_is_named_after_the_model_lends_its_weights(
+    name: str, tmp_path: Path
+) -> None:
+    model = TRICKY.ListNet()
+    optimizer = train(model, lambda: model(X))
+    objects = {"model": model, name: optimizer}
+    prefix = Path(tf.train.Checkpoint(**objects).save(str(tmp_path / "ckpt")))
+    exports(prefix, tmp_path, "list_net", model(X))
+
+
 def test_layers_in_a_list_without_the_optimizer_are_refused_by_name(tmp_path: Path) -> None:
     model = TRICKY.ListNet()
     prefix = save(tmp_path, with_optimizer=False, model=model)
@@ -106,6 +130,7 @@ def test_a_list_that_the_builder_forgot_is_refused(tmp_path: Path) -> None:
     [
         ("cached", "cache float32[4]"),
         ("random_projection", "matrix float32[4, 3]"),
+        ("shuffled", "order int32[4]"),
         ("pretrained_copy", "copy float32[4]"),
     ],
 )
@@ -268,3 +293,91 @@ def test_low_precision_is_close_to_the_live_model(tmp_path: Path) -> None:
     graph = tf.function(model_of(model))
     assert largest_difference(exported.serve(x=X), {"y": graph(X)}) <= TOLERANCE
     assert keras.backend.floatx() == "float32"
+
+
+def optimizer_on(variables: list[Any], *, momentum: float) -> Any:
+    optimizer = keras.optimizers.SGD(0.1, momentum=momentum)
+    optimizer.build(variables)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("momentum", "words"),
+    [(0.0, "only the order of the optimizer's list"), (0.9, "names contradict the places")],
+)
+def test_an_optimizer_built_in_another_order_is_refused(
+    momentum: float, words: str, tmp_path: Path
+) -> None:
+    model = TRICKY.Chain()
+    train(model, lambda: model(X))
+    optimizer = optimizer_on(model.trainable_variables[::-1], momentum=momentum)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
+    refused(prefix, tmp_path, "chain", words, "chain/dense")
+
+
+def test_an_order_that_no_name_confirms_can_be_vouched_for(tmp_path: Path) -> None:
+    model = TRICKY.Chain()
+    train(model, lambda: model(X))
+    optimizer = optimizer_on(model.trainable_variables, momentum=0.0)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
+    error = refused(prefix, tmp_path, "chain", "no name in the checkpoint confirms it")
+    exports(prefix, tmp_path, "chain", model(X), allow_unrestored=error.subjects)
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_a_list_of_another_length_is_refused(count: str, tmp_path: Path) -> None:
+    prefix = save(tmp_path, model=TRICKY.Chain())
+    refused(prefix, tmp_path, "chain", "chain/dense", builder_args={"count": count})
+
+
+def test_optimizers_of_two_models_of_one_kind_are_not_mixed_up(tmp_path: Path) -> None:
+    model, other = TRICKY.Chain(), TRICKY.Chain()
+    train(other, lambda: other(X))
+    both = [train(model, lambda: model(X)), train(other, lambda: other(X))]
+    checkpoint = tf.train.Checkpoint(model=model, one=both[0], two=both[1])
+    prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
+    refused(prefix, tmp_path, "chain", "several optimizers' lists")
+    checkpoint = tf.train.Checkpoint(model=model, other=other, two=both[1])
+    prefix = Path(checkpoint.save(str(tmp_path / "ckpt2")))
+    refused(prefix, tmp_path, "chain", "several models it could belong to")
+
+
+def test_the_optimizer_that_a_compiled_model_holds_is_its_own(tmp_path: Path) -> None:
+    model, other = TRICKY.Chain(), TRICKY.Chain()
+    for net in (model, other):
+        net.compile("adam", "mse")
+        net.fit(X, X, verbose=0)
+    prefix = Path(tf.train.Checkpoint(a=model, b=other).save(str(tmp_path / "ckpt")))
+    exports(prefix, tmp_path, "chain", other(X), root="b")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_layers_tied_on_one_side_alone_are_refused(tied: bool, tmp_path: Path) -> None:
+    prefix = save(tmp_path, model=TRICKY.Pair(tied=tied))
+    words = "one variable in the checkpoint" if tied else "two in the checkpoint"
+    refused(prefix, tmp_path, "pair", words, builder_args={"tied": str(not tied)})
+
+
+def test_a_layer_of_nobody_is_refused_by_name(tmp_path: Path) -> None:
+    prefix = save(tmp_path, model=TRICKY.Borrowing())
+    refused(prefix, tmp_path, "borrowing", "borrowing/dense", "that the signatures use")
+
+
+def test_moving_averages_beside_the_weights_are_told(tmp_path: Path) -> None:
+    model = TRICKY.Averaged()
+    optimizer = train(model, lambda: model(X), keras.optimizers.Adam(0.1, use_ema=True))
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
+    exported = export(prefix, tmp_path / "out", "tricky.py:averaged", checked=False)
+    assert any("moving averages" in text for text in exported.result.warnings)
+    assert largest_difference(exported.serve(x=X), {"output_0": model(X)}) <= TOLERANCE
+
+
+def test_a_layer_that_cannot_be_finalized_is_the_builders_error(tmp_path: Path) -> None:
+    prefix = save(tmp_path, model=TRICKY.Refusing())
+    with pytest.raises(
+        BuilderError, match=r"finalize_state\(\) raised RuntimeError: no statistics"
+    ):
+        export(prefix, tmp_path / "out", "tricky.py:refusing")

@@ -1,6 +1,8 @@
 """Models of many kinds give the live model's outputs through the C++ loader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.tf.exporting import TOLERANCE, export, largest_difference, load, model_of, train
+from mstore.convert.check import check
+from tests.tf.exporting import (
+    LIMIT,
+    TOLERANCE,
+    Exported,
+    export,
+    largest_difference,
+    load,
+    model_of,
+    train,
+)
 
 Feed = dict[str, Any]
 RNG = np.random.default_rng(3)
+VARIED = load("varied")
 
 
 def floats(*shape: int) -> Any:
@@ -32,6 +45,16 @@ def one(key: str = "output_0") -> Callable[[Any, Feed], Feed]:
 def plain(model: Any, feed: Feed) -> Feed:
     return dict(model(feed["x"]))
 
+
+def texts(model: Any, feed: Feed) -> Feed:
+    return {"output_0": model(tf.constant(feed["colour"]))}
+
+
+def decoded(data: bytes) -> Any:
+    return tf.image.resize(tf.io.decode_jpeg(data, channels=3), [16, 16])
+
+
+JPEG = tf.io.encode_jpeg(ints(255, 20, 20, 3).astype("uint8")).numpy()
 
 CASES: dict[str, tuple[Feed, Callable[[Any, Feed], Feed]]] = {
     "several_named": (
@@ -76,26 +99,86 @@ CASES: dict[str, tuple[Feed, Callable[[Any, Feed], Feed]]] = {
     "stacked_cells": ({"x": floats(5, 5, 4)}, one()),
     "keras_in_module": (X4, lambda m, f: {"output_0": m(f["x"])}),
     "lazily_built": (X4, one()),
+    "single_layer": (X4, one()),
+    "causal_decoder": (
+        {"tokens": ints(30, 3, 6).astype("int32")},
+        lambda m, f: dict(m(f["tokens"])),
+    ),
+    "encoded_pictures": (
+        {"image_bytes": np.array([JPEG, JPEG], object)},
+        lambda m, f: {"scores": m(tf.stack([decoded(b) for b in f["image_bytes"]]))},
+    ),
+    "vocabulary_file": ({"colour": np.array([[b"blue"], [b"pink"]], object)}, texts),
+    "table_from_file": ({"colour": np.array([b"blue", b"pink"], object)}, texts),
+    "nested_outputs": (
+        X4,
+        lambda m, f: {"a_b": m(f["x"])["a"]["b"], "a_c": m(f["x"])["a"]["c"], "z": m(f["x"])["z"]},
+    ),
+    "decorated_call": (
+        {"a": floats(5, 4), "b": floats(5, 4)},
+        lambda m, f: m(f["a"], f["b"], training=False),
+    ),
+    "double_precision": ({"x": floats(5, 4).astype("float64")}, one()),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_loader_gives_the_live_models_outputs(name: str, tmp_path: Path) -> None:
-    module = load("varied")
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint, and what its live model gives for a batch."""
+
+    prefix: Path
+    feed: Feed
+    live: Feed
+
+
+def trained(name: str, directory: Path) -> Trained:
     feed, reference = CASES[name]
-    model = model_of(getattr(module, name)())
+    model = model_of(getattr(VARIED, name)())
+    norm = None
     if name.startswith("normalized"):
-        model.layers[0 if name == "normalized" else 1].adapt(feed["x"] * 3 + 1)
+        norm = model.layers[0 if name == "normalized" else 1]
+        norm.adapt(feed["x"] * 3 + 1)
     optimizer = train(model, lambda: reference(model, feed))
-    if name.startswith("normalized"):
-        model.layers[0 if name == "normalized" else 1].finalize_state()
+    if norm is not None:
+        norm.finalize_state()
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=tf.Variable(7))
-    prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
-    live = reference(model, feed)
+    prefix = Path(checkpoint.save(str(directory / "ckpt")))
+    return Trained(prefix, feed, reference(model, feed))
 
-    exported = export(prefix, tmp_path / "out", f"varied.py:{name}")
 
-    gap = largest_difference(exported.serve(**feed), live)
-    print(f"GAP {name} {gap:.2e}")  # noqa: T201 - shown by pytest -rP
-    assert gap <= TOLERANCE
+Pending = dict[str, tuple[Trained, "Future[Exported]"]]
+
+
+@pytest.fixture(scope="module")
+def pending(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pending]:
+    """Train the chosen models here, and export them in two processes at a time."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    names = {call.params["name"] for call in calls if call is not None and "name" in call.params}
+    with ThreadPoolExecutor(2) as pool:
+        jobs: Pending = {}
+        for name in CASES:
+            if name in names:
+                directory = tmp_path_factory.mktemp(name)
+                made = trained(name, directory)
+                job = pool.submit(
+                    export, made.prefix, directory / "out", f"varied.py:{name}", checked=False
+                )
+                jobs[name] = (made, job)
+        yield jobs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_loader_gives_the_live_models_outputs(name: str, pending: Pending) -> None:
+    made, job = pending[name]
+    exported = job.result()
+    assert largest_difference(exported.serve(**made.feed), made.live) <= TOLERANCE
     assert all(variable.source_key for variable in exported.proven)
+    check(
+        exported.path,
+        exported.info.signatures,
+        dims=exported.result.dims,
+        samples=exported.result.samples,
+        timeout=LIMIT,
+    )

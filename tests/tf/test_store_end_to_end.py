@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,18 @@ import tensorflow as tf
 
 import mstore
 from mstore.convert.check import check
-from mstore.errors import BuilderError, ProofError, WeightsNotSavedError, WorkerTimeoutError
+from mstore.convert.trace import trace
+from mstore.errors import (
+    BuilderError,
+    LoadCheckError,
+    ProofError,
+    WeightsNotSavedError,
+    WorkerTimeoutError,
+)
 from mstore.formats.saved_model import read_saved_model
 from mstore.keras import StoreCheckpoint
 from mstore.objects.packs import CHUNK, read_index
+from mstore.ops import export as export_module
 
 BUILDER = """
 import keras
@@ -209,6 +217,24 @@ def test_a_failed_export_leaves_nothing(
     assert sorted(store.path.rglob("*.pack")) == packs
     assert not list((store.path / "tmp").iterdir())
     assert store.export("toy@30", builder=builder(trained)).version == 1
+
+
+def test_outputs_that_are_not_the_live_models_stop_the_export(
+    store: mstore.Store, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_outputs(*arguments: Any, **options: Any) -> Any:
+        result = trace(*arguments, **options)
+        assert result.samples
+        samples = {
+            name: replace(sample, outputs={key: out + 1 for key, out in sample.outputs.items()})
+            for name, sample in result.samples.items()
+        }
+        return replace(result, samples=samples)
+
+    monkeypatch.setattr(export_module, "trace", other_outputs)
+    with pytest.raises(LoadCheckError, match="serving_default"):
+        store.export("toy@30", builder=builder(trained))
+    assert store.versions() == ()
 
 
 def test_a_builder_that_hangs_is_stopped(store: mstore.Store, trained: Trained) -> None:

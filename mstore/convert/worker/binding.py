@@ -5,7 +5,7 @@ variables are in the checkpoint only where an optimizer is: as ``_trainable_vari
 order of ``model.trainable_variables``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mstore.convert.worker.live import Weight, all_weights, trainable_weights
@@ -15,6 +15,9 @@ from mstore.convert.worker.trained import Leaf, Trained
 from mstore.errors import ProofError
 
 _SEED = "seed_generator_state"
+_OPTIMIZER_NAMES = ("optimizer", "_optimizer", "optim", "opt")
+# A loss-scaling optimizer holds the one that trains.
+_WRAPPED = "inner_optimizer"
 
 
 def bind_unreached(model: Any, trained: Trained, found: Match) -> dict[int, Bound]:
@@ -33,22 +36,60 @@ def bind_unreached(model: Any, trained: Trained, found: Match) -> dict[int, Boun
     if not lost:
         _refuse_surplus(trainable, bound, lists, trained)
         return bound
-    fitting = {
-        node: pairs
-        for node, leaves in lists.items()
-        if (pairs := _pairs(trainable, leaves, bound)) is not None
-    }
-    distinct = {tuple(leaf.key for leaf in pairs) for pairs in fitting.values()}
-    if len(distinct) != 1:
-        raise _lost(model, lost, bound, several=len(distinct) > 1)
-    node, leaves = next(iter(fitting.items()))
-    hints = slot_names(trained, node)
+    node = _the_optimizer(model, trained, found, lists)
+    leaves, hints = lists[node], slot_names(trained, node)
     for index, (weight, leaf) in enumerate(zip(trainable, leaves, strict=True)):
         path = f"{'.'.join(trained.paths[node])}._trainable_variables.{index}"
         bound.setdefault(
-            weight.key, Bound(weight, leaf, path, by_position=True, hint=hints.get(index, ""))
+            weight.key,
+            Bound(weight, leaf, path, True, hints.get(index, ""), by_optimizer=True),
         )
     return bound
+
+
+def _the_optimizer(
+    model: Any, trained: Trained, found: Match, lists: Mapping[int, list[Leaf]]
+) -> int:
+    """Return the optimizer whose list is the model's."""
+    trainable = trainable_weights(model)
+    fitting = [node for node, leaves in lists.items() if _is_ours(trainable, leaves, found.bound)]
+    # Beside several models, the root's optimizer could be any one's.
+    is_beside = found.node == 0 and len(trained.models()) > 1
+    own = set() if is_beside else set(trained.nodes[found.node].children.values())
+    # The one that the model itself holds (compile) goes first.
+    fitting = [node for node in fitting if node in own] or fitting
+    why = ""
+    if not fitting:
+        why = "no optimizer in it lists them"
+    elif len({tuple(leaf.key for leaf in lists[node]) for node in fitting}) > 1:
+        why = "several optimizers' lists fit them, and they differ"
+    elif not any(weight.key in found.bound for weight in trainable):
+        why = _foreign(trained, found.node, fitting[0], own)
+    if why:
+        raise _lost(model, found.bound, why)
+    return fitting[0]
+
+
+def _foreign(trained: Trained, model: int, optimizer: int, own: Collection[int]) -> str:
+    """Return why an optimizer may train another model, where no variable of ours is in its list.
+
+    Then shapes alone would make it ours, and an optimizer of another model of the same class has
+    the same shapes. It counts as ours only under a name that says so.
+    """
+    if optimizer not in own and len(trained.models()) > 1:
+        return "an optimizer's list fits them, but there are several models it could belong to"
+    path = [part for part in trained.paths[optimizer] if part != _WRAPPED]
+    name = path[-1].lower() if path else ""
+    # The walk finds nothing in a model that has all in lists, and so stays at the root above it.
+    places = [model] if model else trained.models()
+    beside = [trained.paths[place][-1] for place in places]
+    names = {*_OPTIMIZER_NAMES, *(f"{m}_{o}".lower() for m in beside for o in _OPTIMIZER_NAMES)}
+    if name in names:
+        return ""
+    return (
+        f"the list of {'.'.join(trained.paths[optimizer])!r} fits them, but nothing says that it "
+        "is this model's optimizer"
+    )
 
 
 def _leaves(trained: Trained, node: int) -> list[Leaf]:
@@ -56,17 +97,15 @@ def _leaves(trained: Trained, node: int) -> list[Leaf]:
     return [leaf for leaf in leaves if leaf is not None]
 
 
-def _pairs(
-    trainable: Sequence[Weight], leaves: list[Leaf], bound: Mapping[int, Bound]
-) -> list[Leaf] | None:
-    """Return the leaves in the order of the variables, or None if the list is not theirs."""
+def _is_ours(trainable: Sequence[Weight], leaves: list[Leaf], bound: Mapping[int, Bound]) -> bool:
+    """Return whether the list fits the variables, and agrees with those that are bound."""
     if len(leaves) != len(trainable):
-        return None
+        return False
     for weight, leaf in zip(trainable, leaves, strict=True):
         anchor = bound.get(weight.key)
         if not fits(weight, leaf) or (anchor is not None and anchor.leaf.key != leaf.key):
-            return None
-    return leaves
+            return False
+    return True
 
 
 def slot_names(trained: Trained, optimizer: int) -> dict[int, str]:
@@ -120,27 +159,18 @@ def _refuse_surplus(
             )
 
 
-def _lost(
-    model: Any, lost: Sequence[Weight], bound: Mapping[int, Bound], *, several: bool
-) -> ProofError:
-    others = [
-        weight
-        for weight in all_weights(model)
-        if weight.key not in bound
-        and weight.key not in {entry.key for entry in lost}
-        and _SEED not in weight.name
-    ]
-    weights = [*lost, *others]
-    why = (
-        "several optimizers' lists fit them, and they differ"
-        if several
-        else "no optimizer in it lists them"
-    )
+def _lost(model: Any, bound: Mapping[int, Bound], why: str) -> ProofError:
+    weights = [*trainable_weights(model), *all_weights(model)]
+    lost = {
+        weight.key: weight
+        for weight in weights
+        if weight.key not in bound and _SEED not in weight.name
+    }
     return ProofError(
         f"the checkpoint does not hold these variables of the model ({why}):"
-        + listed([f"{weight.name} {weight.dtype}{list(weight.shape or ())}" for weight in weights]),
-        subjects=[weight.name for weight in weights],
+        + listed([f"{w.name} {w.dtype}{list(w.shape or ())}" for w in lost.values()]),
+        subjects=[weight.name for weight in lost.values()],
         hint="tf.train.Checkpoint does not save Keras layers in Python lists and dicts: make each "
-        "an attribute of its own in training (or put the optimizer into the checkpoint), and save "
-        "again",
+        "an attribute of its own in training (or put its optimizer into the checkpoint, as "
+        "optimizer=), and save again",
     )

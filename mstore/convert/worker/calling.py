@@ -18,13 +18,12 @@ import numpy as np
 import tensorflow as tf
 from keras.src.layers import layer as keras_layer
 
+from mstore.convert.madeup import TEXTS, choices
 from mstore.convert.worker.entries import DEFAULT, Entry
 from mstore.errors import BuilderError, InputError
 from mstore.servable import Servable
 
 BATCH = 2
-# Lengths to try for open dimensions that are not the batch: sequences, then images.
-LENGTHS = (8, 32, 64, 128, 224, 299, 1)
 _TRAINING_FLAGS = ("training", "is_training")
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -50,10 +49,10 @@ def concrete(shape: tf.TensorShape, length: int, batch: int = BATCH) -> tuple[in
     )
 
 
-def made_up(spec: tf.TensorSpec, shape: tuple[int, ...]) -> tf.Tensor:
-    """Return a tensor of this shape that most models accept."""
+def made_up(spec: tf.TensorSpec, shape: tuple[int, ...], text: bytes = TEXTS[0]) -> tf.Tensor:
+    """Return a tensor of this shape that most models accept; strings are all ``text``."""
     if spec.dtype == tf.string:
-        return tf.fill(shape, "1")
+        return tf.fill(shape, text)
     if spec.dtype == tf.bool:
         return tf.fill(shape, value=True)
     if spec.dtype.is_floating or spec.dtype.is_complex:
@@ -87,13 +86,12 @@ def find_call(
             )
     first: BaseException | None = None
     for way in ways(servable.model, tuple(specs)):
-        for length in LENGTHS if _has_open(specs) else LENGTHS[:1]:
+        for length, text in tries(specs):
             shapes = {key: concrete(spec.shape, length) for key, spec in specs.items()}
+            batch = {key: made_up(specs[key], shapes[key], text) for key in specs}
             try:
                 with eager_building():
-                    way.call(
-                        servable.model, {key: made_up(specs[key], shapes[key]) for key in specs}
-                    )
+                    way.call(servable.model, batch)
             except Exception as exc:  # noqa: BLE001 - the user's model may raise anything
                 first = first or exc
                 keras.utils.clear_session()
@@ -111,8 +109,12 @@ def _entry(model: Any, way: Way, specs: Mapping[str, tf.TensorSpec]) -> Entry:
     return Entry(DEFAULT, dict(specs), call)
 
 
-def _has_open(specs: Mapping[str, tf.TensorSpec]) -> bool:
-    return any(None in spec.shape.as_list()[1:] for spec in specs.values())
+def tries(specs: Mapping[str, tf.TensorSpec]) -> Iterator[tuple[int, bytes]]:
+    """Yield lengths for open dimensions and strings to try with these inputs."""
+    return choices(
+        has_open=any(None in spec.shape.as_list()[1:] for spec in specs.values()),
+        has_strings=any(spec.dtype == tf.string for spec in specs.values()),
+    )
 
 
 def _uncallable(
@@ -149,8 +151,9 @@ def ways(model: Any, inputs: Iterable[str]) -> list[Way]:
     Raises:
         InputError: if the model cannot be called, or takes other inputs.
     """
-    function = model.call if isinstance(model, keras.Layer) else model
-    if not callable(function):
+    name = "call" if isinstance(model, keras.Layer) else "__call__"
+    function = inspect.getattr_static(type(model), name, None)
+    if function is None:
         raise InputError(
             f"{type(model).__name__} cannot be called",
             hint="return mstore.Servable(model, inputs={...}, signatures={...})",
@@ -195,9 +198,11 @@ def _by_keyword(
 
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """Return the named parameters of a method as its class defines it, without ``self``."""
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = inspect.signature(getattr(function, "python_function", function)).parameters
     except (TypeError, ValueError):
         return {}
     variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    return {name: p for name, p in parameters.items() if p.kind not in variable}
+    own = list(parameters.items())[1:]
+    return {name: parameter for name, parameter in own if parameter.kind not in variable}

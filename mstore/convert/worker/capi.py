@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 _TSTRING_SIZE = 24  # sizeof(TF_TString) on 64-bit systems
 _STRING = 7
 _NUMBERS = {name: number for number, (name, _) in DTYPES.items()}
+_BFLOAT16 = "bfloat16"
+_HALF_WORD = 16
 # Types that numpy does not have travel as the integers of the same width.
 _CARRIERS = {"bfloat16": "uint16", "qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 
@@ -234,8 +236,27 @@ def _to_array(library: Library, pointer: int) -> Array:
         shaped: Array = texts.reshape(shape)
         return shaped
     raw = ctypes.string_at(data, library.TF_TensorByteSize(pointer)) if data else b""
+    if DTYPES[number][0] == _BFLOAT16:
+        bits = np.frombuffer(raw, np.uint16).astype(np.uint32) << _HALF_WORD
+        wide: Array = bits.view(np.float32).reshape(shape)
+        return wide
     array: Array = np.frombuffer(raw, carrier(DTYPES[number][0])).reshape(shape).copy()
     return array
+
+
+def carried(dtype: str, array: Array) -> Array:
+    """Return the array as the type that carries a TensorFlow type.
+
+    Raises:
+        StatusError: if none does.
+    """
+    if dtype == _BFLOAT16 and array.dtype.kind == "f":
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        rounded: Array = ((bits + 0x7FFF + ((bits >> _HALF_WORD) & 1)) >> _HALF_WORD).astype(
+            np.uint16
+        )
+        return rounded
+    return array.astype(carrier(dtype), copy=False)
 
 
 def carrier(dtype: str) -> np.dtype[Any]:

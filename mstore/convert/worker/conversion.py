@@ -3,16 +3,18 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.request import Sample, TraceRequest, TraceResult
+from mstore.convert.samples import write_samples
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Constant, Snapshot, constants
 from mstore.convert.worker.live import Weight, all_weights
-from mstore.convert.worker.loading import call_builder, load_builder
+from mstore.convert.worker.loading import call_builder, load_builder, users_code
 from mstore.convert.worker.locating import listed, locate, name_of
 from mstore.convert.worker.matching import Bound, Match
-from mstore.convert.worker.naming import refuse_contradictions
+from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirmed
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.rebuilding import unstable_constants
 from mstore.convert.worker.rehearsing import rehearse
@@ -47,6 +49,7 @@ class _Conversion:
         before: what the variables held before the restore.
         functions: the traced signatures.
         warnings: for the user.
+        samples: batches with the live model's outputs.
     """
 
     request: TraceRequest
@@ -57,6 +60,7 @@ class _Conversion:
     before: Snapshot
     functions: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    samples: dict[str, Sample] = field(default_factory=dict)
 
     def is_allowed(self, name: str) -> bool:
         return name in self.request.allow_unrestored
@@ -68,7 +72,8 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     trained = Trained(request.checkpoint)
     stage("building")
     builder = load_builder(request)
-    prepared = prepare(functools.partial(call_builder, builder, request), request)
+    with users_code("building the model", request):
+        prepared = prepare(functools.partial(call_builder, builder, request), request)
     stage("restoring")
     work = _restore(prepared, trained, request)
     stage("tracing")
@@ -82,11 +87,12 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     _refuse_copies(work, found)
     stage("checking")
     _rehearse(work)
-    work.warnings += cautions(prepared.entries, work.functions)
+    _caution(work)
     stage("saving")
     save(request.output, work.functions, weights, resources)
     stage("checking")
     _refuse_unstable(work, found)
+    write_samples(Path(body["samples"]), work.samples)
     return _result(work, weights, resources).to_json()
 
 
@@ -94,6 +100,7 @@ def _restore(prepared: Prepared, trained: Trained, request: TraceRequest) -> _Co
     found = locate(prepared.model, trained, request.root)
     bindings = bind_unreached(prepared.model, trained, found)
     refuse_contradictions(bindings.values())
+    refuse_unconfirmed(bindings.values(), request.allow_unrestored)
     before = Snapshot(all_weights(prepared.model))
     _put(prepared, trained, request, found, bindings)
     before.forget(bound.weight.variable.numpy() for bound in bindings.values())
@@ -110,7 +117,8 @@ def _put(
     path = trained.paths[found.node]
     restore(prepared.model, request.checkpoint, path, trained)
     assign(trained, bindings.values())
-    refresh_derived(prepared.model)
+    with users_code("a layer's finalize_state()", request):
+        refresh_derived(prepared.model)
 
 
 def _trace(prepared: Prepared, request: TraceRequest) -> dict[str, Any]:
@@ -168,11 +176,28 @@ def _refuse_copies(work: _Conversion, found: Iterable[Constant]) -> None:
 
 def _rehearse(work: _Conversion) -> None:
     for entry in work.prepared.entries:
-        warning = rehearse(entry, work.functions[entry.name], work.prepared.dims)
+        sample, warning = rehearse(entry, work.functions[entry.name], work.prepared.dims)
+        if sample is not None:
+            work.samples[entry.name] = sample
         if warning:
             work.warnings.append(warning)
     # The calls may have changed state (a stateful RNN does): the checkpoint's values again.
     assign(work.trained, work.bindings.values())
+
+
+def _caution(work: _Conversion) -> None:
+    listed_only = [bound for bound in work.bindings.values() if bound.by_optimizer]
+    if listed_only:
+        work.warnings.append(
+            f"{len(listed_only)} variable(s) are in Python lists or dicts, which checkpoints do "
+            f"not follow; they are taken from an optimizer's list ({listed_only[0].path} ...)"
+        )
+    if work.trained.has_averages:
+        work.warnings.append(
+            "the optimizer keeps moving averages of the weights (use_ema); the weights themselves "
+            "are exported, not their averages"
+        )
+    work.warnings += cautions(work.prepared.entries, work.functions)
 
 
 def _refuse_unstable(work: _Conversion, found: Sequence[Constant]) -> None:
@@ -215,11 +240,11 @@ def _result(
                 if work.trained.has(key + part):
                     sources[resource_key(index, stem + part)] = key + part
                     names[resource_key(index, stem + part)] = path
-    unused = _unused(work, {source for source in sources.values() if source})
+    unused = _unused(work)
     if unused:
         shown = ", ".join(unused[:_SHOWN_UNUSED]) + (", ..." if len(unused) > _SHOWN_UNUSED else "")
         work.warnings.append(
-            f"{len(unused)} tensor(s) of the checkpoint, of no optimizer, are not exported: {shown}"
+            f"{len(unused)} variable(s) of the checkpoint are not the model's: {shown}"
         )
     return TraceResult(
         sources={
@@ -235,6 +260,7 @@ def _result(
     )
 
 
-def _unused(work: _Conversion, used: set[str]) -> list[str]:
-    """Return the tensors that are neither exported nor an optimizer's nor bookkeeping."""
-    return [key for key in work.trained.weights_of_no_optimizer() if key not in used]
+def _unused(work: _Conversion) -> list[str]:
+    """Return the tensors of no optimizer that the model does not have."""
+    known = {bound.leaf.key for bound in work.bindings.values()}
+    return [key for key in work.trained.weights_of_no_optimizer() if key not in known]

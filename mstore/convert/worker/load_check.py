@@ -1,36 +1,31 @@
 """Loads a SavedModel with the C++ loader and runs its signatures. Imports no TensorFlow."""
 
-import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mstore.convert import strings
+from mstore.convert import arrays
+from mstore.convert.madeup import BATCHES, LENGTHS, TEXTS, choices
 from mstore.convert.request import spec_from_json
-from mstore.convert.worker.capi import Array, Library, Session, StatusError, carrier
+from mstore.convert.worker.capi import Array, Library, Session, StatusError, carried, carrier
 from mstore.domain.signatures import TensorSpec
 from mstore.errors import LoadCheckError, MissingExtraError
 from mstore.formats import protos, wire
 
-BATCHES = (1, 3)
 _SIGNATURE_DEF = 5  # field of MetaGraphDef
 _INVALID_ARGUMENT = 3
 _FIELDS = 100_000_000
-_LENGTHS = (8, 32, 64, 128, 224, 299, 1)
-# The smallest PNG, for models that decode pictures: one white pixel.
-_PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
-)
-_STRINGS = (b"1", _PNG, b"{}", b"")
 
 
 def run_check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Serve one request to check; see `mstore.convert.check`.
 
+    The outputs are written to the file that the request names.
+
     Returns:
-        ``{"outputs": {signature: {key: name of the array in the answer file}}}``.
+        ``{"xla_disabled": whether the library could be kept from compiling}``.
     """
     directory = Path(request["saved_model"])
     try:
@@ -47,35 +42,22 @@ def run_check(request: Mapping[str, Any]) -> dict[str, Any]:
             f"TensorFlow's C++ loader refuses the SavedModel: {exc.text} (code {exc.code})"
         ) from exc
     names = _tensor_names(session.meta_graph)
-    arrays: dict[str, Array] = {}
-    outputs: dict[str, dict[str, str]] = {}
-    with np.load(request["feeds"], allow_pickle=False) as given:
-        for name, signature in request["signatures"].items():
-            if name not in names:
-                raise LoadCheckError(f"the SavedModel has no signature {name!r} when loaded")
-            specs = {key: spec_from_json(spec) for key, spec in signature["inputs"].items()}
-            run = _Run(session, name, specs, names[name])
-            feed = request["given"].get(name)
-            if feed is None:
-                result = _made_up(run, signature["outputs"], request["dims"])
-            else:
-                result = run({key: _read(given, slot) for key, slot in feed.items()})
-            outputs[name] = {
-                key: f"{'s' if array.dtype == object else 'o'}{len(arrays) + index}"
-                for index, (key, array) in enumerate(result.items())
-            }
-            arrays |= {outputs[name][key]: array for key, array in result.items()}
-    plain = {slot: _plain(array) for slot, array in arrays.items()}
-    np.savez(request["answers"], **plain)  # type: ignore[arg-type]  # taken for allow_pickle
-    return {"outputs": outputs, "xla_disabled": library.xla_disabled}
-
-
-def _read(given: Any, slot: str) -> Array:
-    return strings.unpack(given[slot]) if slot.startswith("s") else given[slot]
-
-
-def _plain(array: Array) -> Array:
-    return strings.pack(array) if array.dtype == object else array
+    given = arrays.read(Path(request["feeds"]))
+    outputs: dict[str, dict[str, Array]] = {}
+    for name, signature in request["signatures"].items():
+        if name not in names:
+            raise LoadCheckError(f"the SavedModel has no signature {name!r} when loaded")
+        specs = {key: spec_from_json(spec) for key, spec in signature["inputs"].items()}
+        run = _Run(session, name, specs, names[name])
+        if name in given:
+            outputs[name] = run(given[name])
+        else:
+            outputs[name] = _made_up(run, signature["outputs"], request["dims"])
+        sample = given.get(f"sample {name}")
+        if sample is not None:
+            outputs[f"sample {name}"] = run(sample)
+    arrays.write(Path(request["answers"]), outputs)
+    return {"xla_disabled": library.xla_disabled}
 
 
 class _Run:
@@ -114,7 +96,7 @@ class _Run:
         feeds = {}
         for key, array in feed.items():
             dtype = self.specs[key].dtype
-            typed = array if dtype == "string" else array.astype(carrier(dtype), copy=False)
+            typed = array if dtype == "string" else carried(dtype, array)
             feeds[self.inputs[key]] = (dtype, typed)
         results = self.session.run(feeds, list(self.outputs.values()))
         return dict(zip(self.outputs, results, strict=True))
@@ -182,12 +164,12 @@ def _candidates(
 ) -> Iterator[dict[str, Array]]:
     has_strings = any(spec.dtype == "string" for spec in specs.values())
     is_open = any(None in (spec.shape or ())[1:] for spec in specs.values())
-    for text in _STRINGS if has_strings else _STRINGS[:1]:
-        for length in (None, *_LENGTHS) if is_open else (None,):
-            yield {
-                key: _array(spec, _shape(spec, dims.get(key), length, batch), text)
-                for key, spec in specs.items()
-            }
+    known = [(None, text) for text in (TEXTS if has_strings else TEXTS[:1])] if dims else []
+    for length, text in (*known, *choices(has_open=is_open, has_strings=has_strings)):
+        yield {
+            key: _array(spec, _shape(spec, dims.get(key), length, batch), text)
+            for key, spec in specs.items()
+        }
 
 
 def _shape(
@@ -195,7 +177,7 @@ def _shape(
 ) -> tuple[int, ...]:
     """Return a shape: as it is known to work, or open dimensions filled with ``length``."""
     shape = spec.shape if spec.shape is not None else (None,)
-    filled = [batch, *([length or _LENGTHS[0]] * (len(shape) - 1))]
+    filled = [batch, *([length or LENGTHS[0]] * (len(shape) - 1))]
     if length is None and known is not None and len(known) == len(shape):
         filled = [batch, *known[1:]]
     return tuple(own if own is not None else made for own, made in zip(shape, filled, strict=False))

@@ -48,7 +48,7 @@ def _by_elimination(tried: list[Match], trained: Trained) -> Match:
 
     Nothing is restored from the node itself then, but what an optimizer lists.
     """
-    top = {child for name, child in trained.nodes[0].children.items() if name != "save_counter"}
+    top = set(trained.models())
     likely = [found for found in tried if found.node in top]
     return likely[0] if len(likely) == 1 else tried[0]
 
@@ -100,9 +100,14 @@ def _misfit(best: Match, trained: Trained) -> ProofError:
         f"{first.leaf.key} and {second.leaf.key}"
         for first, second in best.torn
     ]
+    lines += [
+        f"{first.weight.name} and {second.weight.name} are one variable in the checkpoint: "
+        f"{first.leaf.key}"
+        for first, second in best.merged()
+    ]
     subjects = [weight.name for _, weight in best.missing]
     subjects += [bound.weight.name for bound in best.misfits]
-    subjects += [first.weight.name for first, _ in best.torn]
+    subjects += [first.weight.name for first, _ in (*best.torn, *best.merged())]
     lines += [
         f"{path} {_spec(leaf.dtype, leaf.shape)} of the checkpoint"
         + (f" ({leaf.full_name!r} in training)" if leaf.full_name else "")

@@ -26,6 +26,7 @@ class Bound:
         path: local names that lead from the model to it.
         by_position: whether its place in a list decided, and not only names of attributes.
         hint: its name as an optimizer's slot spells it; empty where none does.
+        by_optimizer: whether an optimizer's list alone leads to it.
     """
 
     weight: Weight
@@ -33,6 +34,7 @@ class Bound:
     path: str
     by_position: bool
     hint: str = ""
+    by_optimizer: bool = False
 
 
 @dataclass(slots=True)
@@ -59,8 +61,20 @@ class Match:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every live variable on the walk has exactly one fitting tensor."""
-        return bool(self.bound) and not (self.missing or self.misfits or self.torn)
+        """Whether every live variable on the walk has exactly one fitting tensor of its own."""
+        return bool(self.bound) and not self.faults
+
+    @property
+    def faults(self) -> int:
+        """How many live variables do not."""
+        merged = len(self.bound) - len({bound.leaf.key for bound in self.bound.values()})
+        return len(self.missing) + len(self.misfits) + len(self.torn) + merged
+
+    def merged(self) -> list[tuple[Bound, Bound]]:
+        """Return pairs of live variables that have one tensor in the checkpoint."""
+        owners: dict[str, Bound] = {}
+        pairs = [(owners.setdefault(b.leaf.key, b), b) for b in self.bound.values()]
+        return [(first, second) for first, second in pairs if first is not second]
 
     @property
     def is_empty(self) -> bool:
@@ -70,8 +84,7 @@ class Match:
     @property
     def score(self) -> tuple[int, int]:
         """Larger for better fits; for choosing what to report when none is complete."""
-        faults = len(self.missing) + len(self.misfits) + len(self.torn) + len(self.unused)
-        return (len(self.bound) + len(self.misfits), -faults)
+        return (len(self.bound) + len(self.misfits), -self.faults - len(self.unused))
 
 
 def match(model: Any, trained: Trained, node: int) -> Match:

@@ -7,9 +7,9 @@ training made the layers in the same order; the names they carry can show that t
 
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from mstore.convert.worker.locating import listed
 from mstore.convert.worker.matching import Bound
@@ -73,7 +73,7 @@ def refuse_contradictions(bindings: Iterable[Bound]) -> None:
             dtype and shape, or if layers that only their place in a list tells apart were made in
             another order than in training.
     """
-    cases = [_case(bound) for bound in bindings]
+    cases = _cases(bindings)
     clashes = [*_crossed(cases), *_out_of_order(cases)]
     if not clashes:
         return
@@ -91,11 +91,76 @@ def refuse_contradictions(bindings: Iterable[Bound]) -> None:
     )
 
 
+def refuse_unconfirmed(bindings: Iterable[Bound], allowed: Collection[str]) -> None:
+    """Check that names confirm what only the order of an optimizer's list says.
+
+    Variables of one dtype and shape could stand in the list in any order; whether training built
+    its optimizer on the model's own order shows in the names that it left in the checkpoint.
+
+    Args:
+        bindings: all bindings.
+        allowed: names of variables that the user vouches for.
+
+    Raises:
+        ProofError: naming the variables that nothing tells apart.
+    """
+    groups: dict[object, list[_Case]] = defaultdict(list)
+    for case in _cases(bindings):
+        if case.bound.by_optimizer:
+            groups[_kind(case)].append(case)
+    unconfirmed = []
+    for group in groups.values():
+        told = Counter(_told(case) for case in group)
+        unconfirmed += [
+            case.bound
+            for case in group
+            if len(group) > 1
+            and (_told(case) is None or told[_told(case)] > 1)
+            and case.bound.weight.name not in allowed
+        ]
+    if unconfirmed:
+        raise ProofError(
+            "only the order of the optimizer's list tells these variables apart, and no name in "
+            "the checkpoint confirms it:"
+            + listed([f"{bound.weight.name} from {bound.leaf.key}" for bound in unconfirmed]),
+            subjects=[bound.weight.name for bound in unconfirmed],
+            hint="make the layers attributes of their own in training and save again; if the "
+            "optimizer was certainly built on model.trainable_variables, vouch for each with "
+            "--allow-unrestored NAME",
+        )
+
+
+def _told(case: _Case) -> tuple[object, ...] | None:
+    """Return what the checkpoint's names say of the variable, None if they do not fit it."""
+    if case.trained is None or case.trained.words[-1] != case.live.words[-1]:
+        return None
+    if case.trained.words == case.live.words:
+        return (case.trained.words, case.trained.numbers)
+    return (case.trained.words[-1],)
+
+
+def _cases(bindings: Iterable[Bound]) -> list[_Case]:
+    cases = [_case(bound) for bound in bindings]
+    here = {case.live.words[0] for case in cases}
+    there = {case.trained.words[0] for case in cases if case.trained is not None}
+    if len(here) != 1 or len(there) != 1:
+        return cases
+    # One model on each side: that it has another name there says nothing.
+    return [
+        replace(case, trained=replace(case.trained, words=(*here, *case.trained.words[1:])))
+        if case.trained is not None
+        else case
+        for case in cases
+    ]
+
+
 def _case(bound: Bound) -> _Case:
     live = parse(bound.weight.name)
     trained = parse(bound.leaf.full_name) if bound.leaf.full_name else None
     if bound.hint:
-        trained = from_slot(live, bound.hint) or trained
+        model = (live if trained is None else trained).words[0]
+        renamed = replace(live, words=(model, *live.words[1:]))
+        trained = from_slot(live, bound.hint) or from_slot(renamed, bound.hint) or trained
     return _Case(bound, live, trained)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mstore.convert.madeup import LENGTHS
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.calling import (
-    LENGTHS,
     concrete,
     eager_building,
     find_call,
     made_up,
+    tries,
     ways,
 )
 from mstore.convert.worker.entries import (
@@ -118,8 +119,10 @@ def _build_the_rest(model: Any, given: Mapping[str, tf.TensorSpec]) -> None:
 
 def _call_once(entry: Entry) -> None:
     with eager_building():
-        for length in LENGTHS:
-            tensors = [made_up(spec, concrete(spec.shape, length)) for spec in entry.specs.values()]
+        for length, text in tries(entry.specs):
+            tensors = [
+                made_up(spec, concrete(spec.shape, length), text) for spec in entry.specs.values()
+            ]
             try:
                 entry.function(*tensors)
             except Exception:  # noqa: BLE001, S112 - tracing will show what is wrong

@@ -12,6 +12,7 @@ from mstore.domain.tensors import OBJECT_GRAPH_KEY
 from mstore.errors import DamagedFileError, InputError
 
 VARIABLE = "VARIABLE_VALUE"
+_AVERAGES = "_model_variables_moving_average"
 _OPTIMIZER_LIST = "_trainable_variables"
 # Keras 3 names the first two, Keras 2 and tf.compat the others.
 _OPTIMIZER_MARKS = ("_iterations", "_learning_rate", "iter", "beta_1", "inner_optimizer")
@@ -168,6 +169,22 @@ class Trained:
                 seen.add(child)
                 queue.append(child)
         return sorted(keys)
+
+    def models(self) -> list[int]:
+        """Return the nodes beside each other below the root that could be models."""
+        top = self.nodes[0].children
+        return [
+            number
+            for name, number in top.items()
+            if not name.startswith("_")
+            and self.nodes[number].leaf is None
+            and not self.nodes[number].is_optimizer
+        ]
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether an optimizer keeps moving averages of the weights beside them."""
+        return any(_AVERAGES in self.nodes[number].children for number in self.optimizers())
 
     def trained_by(self, optimizer: int) -> list[int]:
         """Return the variables' nodes that an optimizer trains, in its order."""

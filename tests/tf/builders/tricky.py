@@ -226,3 +226,86 @@ def grouped_convolution():
 
 def fixed_batch():
     return keras.Sequential([layers.Input(batch_shape=(2, 4), name="x"), layers.Dense(3)])
+
+
+class Chain(keras.Model):
+    """All its layers are in one list, and no bias tells them apart by shape."""
+
+    def __init__(self, count=2):
+        super().__init__()
+        self.blocks = [layers.Dense(4, "tanh", use_bias=False) for _ in range(count)]
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def chain(count: int = 2):
+    return Servable(Chain(count), INPUTS)
+
+
+class Pair(keras.Model):
+    def __init__(self, tied=False):
+        super().__init__()
+        self.first = layers.Dense(4)
+        self.second = self.first if tied else layers.Dense(4)
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def pair(tied: bool = False):
+    return Servable(Pair(tied), INPUTS)
+
+
+OUTSIDE = layers.Dense(4)
+
+
+class Borrowing(keras.Model):
+    """Uses a layer that is not its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = layers.Dense(4)
+
+    def call(self, x):
+        return self.own(OUTSIDE(x))
+
+
+def borrowing():
+    return Servable(Borrowing(), INPUTS)
+
+
+class Shuffled(layers.Layer):
+    def build(self, shape):
+        self.order = tf.random.shuffle(tf.range(shape[-1]))
+
+    def call(self, x):
+        return tf.gather(x, self.order, axis=1)
+
+
+def shuffled():
+    return with_layer(Shuffled)
+
+
+class Averaged(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(2)
+
+    def call(self, x):
+        return self.out(x)
+
+
+def averaged():
+    return Servable(Averaged(), INPUTS)
+
+
+class Refusing(Averaged):
+    def finalize_state(self):
+        raise RuntimeError("no statistics")
+
+
+def refusing():
+    return Servable(Refusing(), INPUTS)

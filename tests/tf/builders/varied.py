@@ -1,5 +1,7 @@
 """Models of many kinds, each with a batch to compare on; every function here is a builder."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -339,3 +341,126 @@ class Lazy(keras.Model):
 
 def lazily_built():
     return Servable(Lazy(), {"x": tf.TensorSpec([None, 4], tf.float32)})
+
+
+class Gated(layers.Layer):
+    """Layers in a list and as an attribute, below others."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = [layers.Dense(4, "tanh") for _ in range(2)]
+        self.gate = layers.Dense(4, "sigmoid")
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x * self.gate(x)
+
+
+def single_layer():
+    return Servable(Gated(), {"x": tf.TensorSpec([None, 4], tf.float32)})
+
+
+class Decoder(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = layers.Embedding(30, 8), layers.Dense(30)
+        self.attend = [layers.MultiHeadAttention(2, 4) for _ in range(2)]
+        self.norms = [layers.LayerNormalization() for _ in range(2)]
+
+    def call(self, tokens):
+        x = self.embed(tokens)
+        for attend, norm in zip(self.attend, self.norms, strict=True):
+            x = norm(x + attend(x, x, use_causal_mask=True))
+        return {"logits": self.out(x), "pooled": ops.mean(x, axis=1)}
+
+
+def causal_decoder():
+    return Servable(Decoder(), {"tokens": tf.TensorSpec([None, None], tf.int32)})
+
+
+class Pictures(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = layers.Conv2D(3, 3), layers.Dense(2)
+
+    def call(self, x):
+        return self.out(ops.mean(self.conv(x), axis=(1, 2)))
+
+
+def decode(data):
+    return tf.image.resize(tf.io.decode_jpeg(data, channels=3), [16, 16])
+
+
+def encoded_pictures():
+    model = Pictures()
+
+    def serve(image_bytes):
+        pixels = tf.map_fn(decode, image_bytes, fn_output_signature=tf.float32)
+        return {"scores": model(pixels)}
+
+    return Servable(
+        model, {"image_bytes": tf.TensorSpec([None], tf.string)}, {"serving_default": serve}
+    )
+
+
+VOCABULARY = Path(__file__).with_name("colours.txt")
+
+
+def vocabulary_file():
+    colour = keras.Input((1,), dtype="string", name="colour")
+    one_hot = layers.StringLookup(vocabulary=str(VOCABULARY), output_mode="one_hot")(colour)
+    return keras.Model(colour, layers.Dense(2)(one_hot))
+
+
+class FileTable(tf.Module):
+    def __init__(self):
+        super().__init__()
+        index = tf.lookup.TextFileIndex
+        lines = tf.lookup.TextFileInitializer(
+            str(VOCABULARY), tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
+        )
+        self.table = tf.lookup.StaticVocabularyTable(lines, 2)
+        self.vectors = tf.Variable(floats(5, 3))
+
+    def __call__(self, colour):
+        return tf.gather(self.vectors, self.table.lookup(colour))
+
+
+def table_from_file():
+    return Servable(FileTable(), {"colour": tf.TensorSpec([None], tf.string)})
+
+
+def nested_outputs():
+    x = keras.Input((4,), name="x")
+    inner = {"b": layers.Dense(2)(x), "c": layers.Dense(1)(x)}
+    return keras.Model(x, {"a": inner, "z": layers.Dense(3)(x)})
+
+
+class Decorated(tf.Module):
+    """Makes its variables in the first call, under tf.function, with a flag for training."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = None
+
+    @tf.function
+    def __call__(self, a, b, training=True):
+        if self.w is None:
+            self.w = tf.Variable(tf.ones([4, 2]))
+        return {"y": (a - 2 * b) @ self.w * (0.0 if training else 1.0)}
+
+
+def decorated_call():
+    spec = tf.TensorSpec([None, 4], tf.float32)
+    return Servable(Decorated(), {"b": spec, "a": spec})
+
+
+def double_precision():
+    return keras.Sequential(
+        [
+            layers.Input((4,), dtype="float64", name="x"),
+            layers.Dense(4, dtype="float64"),
+            layers.Dense(2, dtype="float64"),
+        ]
+    )
