@@ -55,7 +55,7 @@ class Tensor:
         key: key in the index, as stored; not always UTF-8.
         dtype: TensorFlow's name of the element type, such as ``float32``.
         shape: length of each dimension.
-        shard: number of the data file that holds the bytes.
+        shard: number of the data file that holds the bytes, see `TensorTable.files`.
         offset: where they start in it, in bytes.
         size: how many they are.
         crc32c: masked CRC32C as TensorFlow records it.
@@ -98,10 +98,12 @@ class TensorTable:
     Attributes:
         tensors: all entries, the object graph's string tensor among them, sorted by key.
         num_shards: how many data files there are.
+        files: suffix of each data file by its number, where they are not those of a TensorBundle.
     """
 
     tensors: tuple[Tensor, ...]
     num_shards: int = 1
+    files: tuple[str, ...] = ()
     _by_key: dict[bytes, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
