@@ -5,6 +5,7 @@ fixed width are packed little-endian, one after the other, and so are raw alread
 packed varints, strings a field each (``Fill`` in tensorflow/core/util/saved_tensor_slice_util.h).
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from mstore.formats import wire
 from mstore.formats.crc import element_count, extend, mask
 from mstore.formats.file_view import FileView
 from mstore.formats.files import damaged
+from mstore.formats.sstable import varint
 
 _FLOATS, _DOUBLES, _INTS, _STRINGS, _COMPLEX, _LONGS, _BOOLS = 5, 6, 7, 8, 9, 10, 11
 _DOUBLE_COMPLEX, _HALVES, _UNSIGNED, _UNSIGNED_LONGS = 12, 13, 16, 17
@@ -35,6 +37,9 @@ _FIELDS: Mapping[str, int] = MappingProxyType(
     }
 )
 _ITEM_SIZES = MappingProxyType(dict(DTYPES.values()))
+_STRING_TAG = _STRINGS << 3 | wire.LENGTH
+_LONGEST_FIELD_HEAD = 11
+_PIECE = 1 << 20
 _CONTINUED = 0x80
 _LONGEST_VARINT = 10
 
@@ -118,18 +123,35 @@ def _fields(message: FileView, number: int, path: str) -> list[FileView]:
     return [part for _, part in wire.messages(message, {number}, budget, path=path)]
 
 
-def _string_fields(message: FileView, path: str) -> Iterator[FileView]:
-    # No more fields than bytes, and each is walked over in constant memory.
-    budget = wire.Budget(len(message))
-    for _, part in wire.messages(message, {_STRINGS}, budget, path=path):
-        yield part
+def _string_places(message: FileView, path: str) -> Iterator[tuple[int, int]]:
+    """Iterate over where each string begins in the message, and how long it is.
+
+    There may be millions, so that this walks over bytes in memory, a piece at a time.
+    """
+    base, end = 0, len(message)
+    piece = b""
+    position = 0
+    while base + position < end:
+        if len(piece) - position < _LONGEST_FIELD_HEAD and base + len(piece) < end:
+            base += position
+            piece, position = bytes(message[base : base + _PIECE]), 0
+        if piece[position] != _STRING_TAG:
+            raise damaged(path, "the strings of a tensor in it do not follow each other")
+        length, position = varint(piece, position + 1, len(piece), path)
+        if length > end - base - position:
+            raise damaged(path, "a string of a tensor in it is cut short")
+        yield base + position, length
+        position += length
+        if position > len(piece):
+            base += position
+            piece, position = b"", 0
 
 
 def _string_size(message: FileView, count: int, path: str) -> int:
     found = size = 0
-    for part in _string_fields(message, path):
+    for _, length in _string_places(message, path):
         found += 1
-        size += len(_varint(len(part))) + len(part)
+        size += len(_varint(length)) + length
     if found != count:
         raise _other_count(path)
     return size + 4  # the checksum of the lengths
@@ -137,12 +159,20 @@ def _string_size(message: FileView, count: int, path: str) -> int:
 
 def _strings(message: FileView, path: str) -> Iterator[bytes]:
     crc = 0
-    for part in _string_fields(message, path):
-        crc = extend(crc, len(part).to_bytes(4 if len(part) < 1 << 32 else 8, "little"))
-        yield _varint(len(part))
+    for places in _batches(_string_places(message, path)):
+        lengths = [length for _, length in places]
+        fixed = (length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths)
+        crc = extend(crc, b"".join(fixed))
+        yield b"".join(map(_varint, lengths))
     yield mask(crc).to_bytes(4, "little")
-    for part in _string_fields(message, path):
-        yield from part.pieces()
+    for start, length in _string_places(message, path):
+        if length:
+            yield from message[start : start + length].pieces()
+
+
+def _batches(places: Iterator[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    while batch := list(itertools.islice(places, 4096)):
+        yield batch
 
 
 def _varint(value: int) -> bytes:

@@ -83,10 +83,7 @@ def read_entries(data: Table, *, path: str) -> Iterator[tuple[bytes, Table]]:
     Raises:
         DamagedFileError: any check fails; nothing is allocated for what the file only claims.
     """
-    block = _index_block(data, path)
-    if len(block) > MAX_KEYS:
-        raise damaged(path, "its index block is larger than that of any sound checkpoint")
-    index = bytes(block)
+    index = bytes(_index_block(data, path))
     budget = KeyBudget(len(data), path)
     previous_end = 0
     last_key: bytes | None = None
@@ -124,6 +121,8 @@ def _index_block(data: Table, path: str) -> Table:
     if any(footer[position:-8]):
         raise damaged(path, "its footer has bytes where there must be none")
     meta_offset, meta_size, index_offset, index_size = handle
+    if max(meta_size, index_size) > MAX_KEYS:
+        raise damaged(path, "its index block is larger than that of any sound checkpoint")
     # Nothing is kept in the metaindex block, but damage to it is still damage.
     _block(data, meta_offset, meta_size, path)
     return _block(data, index_offset, index_size, path)
