@@ -13,7 +13,7 @@ from mstore.formats.layout import Architecture, Layout
 from mstore.formats.meta_graph import META, read_meta_graph
 from mstore.formats.slices import parse_slice_key, slice_label
 from mstore.formats.steps import find_step
-from mstore.formats.tensor_bundle import read_table, shard_name
+from mstore.formats.tensor_bundle import read_table
 
 __all__ = ["architecture_of", "meta_suffix", "name_slices", "read_tf1_bundle"]
 
@@ -31,11 +31,10 @@ def read_tf1_bundle(prefix: Path) -> Layout:
         SystemIOError: the operating system refused.
     """
     table = name_slices(read_table(prefix))
-    shards = [shard_name("", shard, table.num_shards) for shard in range(table.num_shards)]
     return Layout(
         format="tf1-bundle",
         prefix=prefix,
-        files=(*shards, *meta_suffix(prefix), ".index"),
+        files=(*table.files, *meta_suffix(prefix), ".index"),
         table=table,
         step=find_step(prefix, table),
         architecture=architecture_of(prefix),

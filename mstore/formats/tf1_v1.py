@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mstore.disk import os_errors
-from mstore.domain.tensors import Tensor, TensorTable
+from mstore.domain.tensors import DECODED, Tensor, TensorTable
 from mstore.errors import DamagedFileError, InputError
 from mstore.formats.bundle_index import MAX_ENTRIES, MAX_SHARDS
 from mstore.formats.file_view import FileView
 from mstore.formats.files import damaged, open_regular, read_up_to
-from mstore.formats.layout import DECODED, Layout, Opened
+from mstore.formats.layout import Layout, Opened
 from mstore.formats.meta_graph import META
 from mstore.formats.proto_values import Values, find_values
 from mstore.formats.saved_slices import Extents, Variable, is_saved_slices, read_saved_slices
@@ -71,7 +71,7 @@ def read_tf1_v1(prefix: Path) -> Layout:
         DamagedFileError: a file is damaged or missing, or two of them contradict each other.
         SystemIOError: the operating system refused.
     """
-    suffixes = _suffixes(prefix)
+    suffixes = v1_suffixes(prefix)
     if not suffixes:
         raise InputError(f"there is no checkpoint {prefix} of the V1 format", hint="check the path")
     parts: dict[bytes, _Part] = {}
@@ -112,7 +112,7 @@ def v1_prefix(path: Path) -> Path | None:
     if path.name.endswith(META) and path.name != META:
         candidates.append(path.with_name(path.name.removesuffix(META)))
     for candidate in reversed(candidates):
-        if _suffixes(candidate):
+        if v1_suffixes(candidate):
             return candidate
     return None
 
@@ -133,8 +133,13 @@ def v1_prefixes_in(directory: Path) -> list[Path]:
     return sorted(found)
 
 
-def _suffixes(prefix: Path) -> tuple[str, ...]:
-    """Return the suffixes of the files of values; none where there are none."""
+def v1_suffixes(prefix: Path) -> tuple[str, ...]:
+    """Return the suffixes of the files with the values of a V1 checkpoint, () where it is none.
+
+    Raises:
+        DamagedFileError: some files of it are missing, or there are two of that name.
+        SystemIOError: the operating system refused.
+    """
     if not prefix.name:
         return ()
     if _is_v1(prefix):

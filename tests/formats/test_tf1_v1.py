@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mstore.domain.tensors import DECODED
 from mstore.errors import DamagedFileError, InputError
-from mstore.formats.layout import DECODED, Layout
+from mstore.formats.layout import Layout
 from mstore.formats.strings import decode_strings
 from mstore.formats.tf1_v1 import read_tf1_v1, v1_prefix, v1_prefixes_in
 from tests.formats.bundle_writer import encode_strings, message, number, write_table
