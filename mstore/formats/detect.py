@@ -14,11 +14,11 @@ from google.protobuf import text_format
 from mstore.disk import os_errors
 from mstore.errors import InputError
 from mstore.formats import protos
-from mstore.formats.files import open_regular, read_limited, read_up_to
+from mstore.formats.files import read_limited
 from mstore.formats.saved_model import FILE_NAME
-from mstore.formats.sstable import MAGIC
 from mstore.formats.steps import find_step, step_in_name
 from mstore.formats.tensor_bundle import index_path
+from mstore.formats.tf1_v1 import v1_prefix, v1_prefixes_in
 
 __all__ = ["STATE_FILE", "find_checkpoints", "find_step", "latest_checkpoint", "step_in_name"]
 
@@ -59,6 +59,9 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
             )
         if path.name == FILE_NAME and path.is_file():
             return [path.parent]
+        old = v1_prefix(path)
+        if old is not None:
+            return [old]
         match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
         prefix = path.parent / match["prefix"] if match else path
         if match and _has_index(prefix):
@@ -89,6 +92,8 @@ def latest_checkpoint(directory: Path) -> Path:
     for prefix in (directory / name, directory / Path(name).name):
         if _has_index(prefix):
             return prefix
+        if (old := v1_prefix(prefix)) is not None:
+            return old
     raise InputError(f"the state file {path} names {name}, which is gone", hint=instead)
 
 
@@ -103,7 +108,8 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def _in_directory(directory: Path) -> list[Path]:
-    names = [name for entry in os.scandir(directory) if (name := _named_by(entry))]
+    names = {name for entry in os.scandir(directory) if (name := _named_by(entry))}
+    names |= {prefix.name for prefix in v1_prefixes_in(directory)}
     if not names:
         raise _nothing_in(directory)
     return [directory / name for name in sorted(names, key=_natural)]
@@ -151,19 +157,4 @@ def _nothing_at(path: Path, prefix: Path) -> InputError:
             f"{path} is a Keras file, which is not supported yet",
             hint="save with tf.train.Checkpoint(model=model).write(...) and add that",
         )
-    if _is_table(path):
-        return InputError(
-            f"{path} is a checkpoint of the V1 format, which is not supported",
-            hint="load it with TensorFlow and save it again as V2",
-        )
     return InputError(f"{path} is not a checkpoint", hint=_ACCEPTED)
-
-
-def _is_table(path: Path) -> bool:
-    """Return whether a file ends in the magic number, as a V1 checkpoint does."""
-    if not path.is_file():
-        return False
-    with open_regular(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 8))
-        return read_up_to(file, 8) == MAGIC.to_bytes(8, "little")

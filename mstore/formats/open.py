@@ -9,6 +9,8 @@ from mstore.formats.saved_model import FILE_NAME
 from mstore.formats.saved_model_files import read_saved_model_layout
 from mstore.formats.steps import find_step
 from mstore.formats.tensor_bundle import index_path, read_table
+from mstore.formats.tf1_bundle import read_tf1_bundle
+from mstore.formats.tf1_v1 import read_tf1_v1, v1_suffixes
 
 
 def primary_file(path: Path) -> Path:
@@ -20,6 +22,8 @@ def primary_file(path: Path) -> Path:
     for candidate in (index_path(path), path / FILE_NAME, path):
         if candidate.is_file():
             return candidate
+    for suffix in v1_suffixes(path):
+        return Path(f"{path}{suffix}")
     raise InputError(f"{path} is no checkpoint: {index_path(path).name} is not there")
 
 
@@ -38,17 +42,19 @@ def read_layout(path: Path) -> Layout:
         return _bundle(path)
     if (path / FILE_NAME).is_file():
         return read_saved_model_layout(path)
+    if v1_suffixes(path):
+        return read_tf1_v1(path)
     raise InputError(f"{path} is no checkpoint: {index_path(path).name} is not there")
 
 
 def _bundle(prefix: Path) -> Layout:
     table = read_table(prefix)
-    meta = prefix.with_name(f"{prefix.name}.meta").is_file()
+    if table.get(OBJECT_GRAPH_KEY) is None:
+        return read_tf1_bundle(prefix)
     return Layout(
-        format="tensor-bundle" if table.get(OBJECT_GRAPH_KEY) else "tf1-bundle",
+        format="tensor-bundle",
         prefix=prefix,
-        files=(*table.files, *((".meta",) if meta else ()), ".index"),
+        files=(*table.files, ".index"),
         table=table,
         step=find_step(prefix, table),
-        architecture="meta-graph" if meta else None,
     )
