@@ -148,14 +148,15 @@ class KerasFile:
             for weight in all_weights(model)
             if weight.key not in landed.sources and _SEED not in weight.name
         ]
-        lines = [f"{dataset} of the checkpoint is not in the model" for dataset in surplus]
-        lines += [
-            f"{weight.name} {weight.dtype}{list(weight.shape or ())} is not in the checkpoint"
+        lines = [
+            f"{weight.name} {weight.dtype}{list(weight.shape or ())}"
+            + (_MIXED if weight.key in landed.mixed else " is not in the checkpoint")
             for weight in lost
         ]
+        lines += [f"{dataset} of the checkpoint is not in the model" for dataset in surplus]
         raise ProofError(
             "the builder's model is not the one in the checkpoint:" + listed(lines),
-            subjects=[dataset.key for dataset in surplus] + [weight.name for weight in lost],
+            subjects=[weight.name for weight in lost] + [dataset.key for dataset in surplus],
             hint="build the model as training built it",
         )
 

@@ -86,8 +86,8 @@ def stacked():
 
 
 def stacked_wider():
-    model = stacked()
-    return keras.Sequential([*model.layers[:-1], layers.Dense(5, name="y")])
+    kept = stacked().layers[:-1]
+    return keras.Sequential([layers.Input((4,), name="x"), *kept, layers.Dense(5, name="y")])
 
 
 def stacked_shorter():
