@@ -153,6 +153,14 @@ class DamagedFileError(IntegrityError):
         super().__init__(message, hint=hint)
         self.path = path
 
+    def to_json(self) -> dict[str, object]:
+        """Return the error object with the path."""
+        body = super().to_json()
+        error = body["error"]
+        assert isinstance(error, dict)  # noqa: S101 - built one line above
+        error["path"] = self.path
+        return body
+
 
 class DamagedStoreError(IntegrityError):
     """An object of the store is missing or its bytes do not have its id."""

@@ -100,6 +100,16 @@ def all_weights(model: Any) -> list[Weight]:
     return _unique(getattr(model, "variables", ()))
 
 
+def known_weights(model: Any) -> dict[int, Weight]:
+    """Return every variable that hangs on the model by its identity, named as the model does."""
+    known = {weight.key: weight for weight in all_weights(model)}
+    for _, thing in reachable(model):
+        if is_variable(thing):
+            weight = as_weight(thing)
+            known.setdefault(weight.key, weight)
+    return known
+
+
 def _unique(variables: Any) -> list[Weight]:
     weights: dict[int, Weight] = {}
     for variable in variables:

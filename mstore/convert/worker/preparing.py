@@ -58,7 +58,7 @@ def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
         InputError: if the inputs are not known.
     """
     servable = build()
-    require_model(servable.model, request.builder)
+    require_model(servable.model, request.builder or request.checkpoint.name)
     given = given_specs(servable, request)
     functional = _functional(servable.model)
     default: Entry | None = None

@@ -69,8 +69,8 @@ def _is_empty_lookup(layer: Any) -> bool:
 def _require(fine: bool, path: str, layer: Any, what: str) -> None:
     if not fine:
         raise ProofError(
-            f"the layer {layer.name!r} ({path}) has no {what}, and a checkpoint of "
-            "tf.train.Checkpoint does not hold it",
+            f"the layer {layer.name!r} ({path}) has no {what}, and the checkpoint does not hold "
+            "one",
             subjects=[layer.name],
             hint=f"give the {what} in the builder, as training had it (adapt(), or an argument)",
         )
