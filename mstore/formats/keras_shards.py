@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mstore.disk import os_errors
-from mstore.errors import InputError
+from mstore.errors import DamagedFileError, InputError
 from mstore.formats.files import damaged, open_regular, read_limited
 from mstore.formats.hdf5 import Contents, read_all
 from mstore.formats.keras_layout import Part, make_layout, whole
@@ -73,12 +73,17 @@ def map_of_shard(path: Path) -> Path | None:
 
 
 def _weight_map(path: Path) -> dict[str, list[str]] | None:
+    # Other files may begin like this one, and be of any size and content.
+    named = path.name.endswith("weights.json")
     with open_regular(path) as file, os_errors(f"cannot read {path}"):
-        size = os.fstat(file.fileno()).st_size
-        # Other files may begin like this one and be of any size.
-        if size > MAX_MAP and not path.name.endswith("weights.json"):
+        if not named and os.fstat(file.fileno()).st_size > MAX_MAP:
             return None
-    found = parse_object(read_limited(path, MAX_MAP), str(path), "contents")
+    try:
+        found = parse_object(read_limited(path, MAX_MAP), str(path), "text")
+    except DamagedFileError:
+        if named:
+            raise
+        return None
     weight_map = found.get("weight_map")
     if not isinstance(weight_map, dict):
         return None
