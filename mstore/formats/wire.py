@@ -6,8 +6,13 @@ only those are parsed. Format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Collection, Iterator
+from typing import TypeVar
 
 from mstore.formats.files import damaged
+from mstore.formats.windows import Window
+
+V = TypeVar("V", memoryview, Window)
+"""Where a message is looked at: in memory, or in a file."""
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 """Wire types; groups (3 and 4) do not occur in TensorFlow's messages."""
@@ -25,12 +30,11 @@ class Budget:
         self.fields_left = fields_left
 
 
-def fields(
-    data: memoryview, budget: Budget, *, path: str
-) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: V, budget: Budget, *, path: str) -> Iterator[tuple[int, int | V]]:
     """Iterate over the number and value of each field of a message.
 
-    A value is an int for a varint and a view of the bytes for all others.
+    A value is an int for a varint and a view of the bytes, in the kind of ``data``, for all
+    others.
 
     Raises:
         DamagedFileError: the bytes are not a message, or the budget is used up.
@@ -61,8 +65,8 @@ def fields(
 
 
 def messages(
-    data: memoryview, wanted: Collection[int], budget: Budget, *, path: str
-) -> Iterator[tuple[int, memoryview]]:
+    data: V, wanted: Collection[int], budget: Budget, *, path: str
+) -> Iterator[tuple[int, V]]:
     """Iterate over the sub-messages and strings whose field numbers are ``wanted``.
 
     Raises:
@@ -76,7 +80,7 @@ def messages(
         yield number, value
 
 
-def _varint(data: memoryview, position: int, path: str) -> tuple[int, int]:
+def _varint(data: memoryview | Window, position: int, path: str) -> tuple[int, int]:
     value = shift = 0
     end = min(len(data), position + 10)
     while position < end:
