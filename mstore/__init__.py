@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mstore.domain.lint import LintFinding, LintReport, VersionLint
     from mstore.domain.records import (
         AuditReport,
         Checkout,
@@ -41,6 +42,8 @@ __all__ = [
     "Error",
     "Event",
     "Finding",
+    "LintFinding",
+    "LintReport",
     "Servable",
     "Signature",
     "Store",
@@ -49,6 +52,7 @@ __all__ = [
     "VerifyReport",
     "Version",
     "VersionAudit",
+    "VersionLint",
 ]
 
 # A builder imports mstore for `Servable` alone and `mstore --help` for nothing: what is heavy is

@@ -4,6 +4,7 @@ Op names: TensorFlow's op registry (tensorflow/core/ops/*.cc).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
@@ -114,3 +115,16 @@ RANDOM_OPS = frozenset(
 
 FOREST_PREFIX = "SimpleML"
 """Ops of TensorFlow Decision Forests, which TensorFlow Serving has from 2.11 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpList:
+    """The ops of one library.
+
+    Attributes:
+        source: the library and its version.
+        names: the names of its ops.
+    """
+
+    source: str
+    names: frozenset[str]

@@ -51,7 +51,11 @@ def _walk(parts: GraphParts) -> Graph:
         walk.run(tuple(parts.nodes) if roots is None else roots, signature)
     walk.run(parts.init, None)
     walk.run((parts.restore,), _RESTORING)
-    declared = {printable(op): printable(node) for op, node in parts.declared.items()}
+    declared = {
+        printable(op): printable(node)
+        for op, node in parts.declared.items()
+        if op not in parts.functions
+    }
     return Graph(
         tags=frozenset(parts.tags),
         tensorflow_version=parts.version,

@@ -29,6 +29,7 @@ from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.hashing import STATEMENT_PATH, file_sha256, version_digest
+from mstore.ops.lint import ensure_servable
 from mstore.ops.promote import promote_row
 from mstore.ops.query import find_checkpoint, prefix_name
 from mstore.ops.statement import make_statement
@@ -47,6 +48,7 @@ class ExportOptions:
         root: where the model is in the checkpoint; None finds it.
         to: base path to publish in as well, or None.
         allow_unrestored: variables that need not come from the checkpoint.
+        allow_lint: kinds of lint errors to put up with.
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
@@ -58,6 +60,7 @@ class ExportOptions:
     root: str | None = None
     to: Path | None = None
     allow_unrestored: tuple[str, ...] = ()
+    allow_lint: tuple[str, ...] = ()
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
@@ -70,6 +73,7 @@ def export(context: Context, reference: str, options: ExportOptions) -> Version:
         InputError: there is no builder, or it cannot be found.
         BuilderError: the builder failed.
         ProofError: a variable is not a tensor of the checkpoint.
+        LintError: TensorFlow Serving could not serve the result.
         LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
         WorkerError: the conversion process died or took too long.
         ConflictError: the base path has no number left.
@@ -160,6 +164,9 @@ def _convert(
             names=result.names,
             allow_unrestored=options.allow_unrestored,
         )
+        # Before the C++ loader, which fails too and does not say what to do.
+        warnings = ensure_servable(target, options.allow_lint)
+        result = replace(result, warnings=(*result.warnings, *warnings))
         signatures = read_saved_model(target).signatures
         check(
             target,

@@ -5,22 +5,10 @@ and of TensorFlow Decision Forests as well (``SUPPORTED_TENSORFLOW_OPS`` in
 tensorflow_serving/model_servers/BUILD), but not every build of it is.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-
-@dataclass(frozen=True, slots=True)
-class OpList:
-    """The ops of one library.
-
-    Attributes:
-        source: the library and its version.
-        names: the names of its ops.
-    """
-
-    source: str
-    names: frozenset[str]
+from mstore.domain.serving_ops import OpList
 
 
 @cache
@@ -36,6 +24,6 @@ def text_ops() -> OpList:
 
 
 def _read(name: str) -> OpList:
-    file = resources.files("mstore.serving").joinpath("ops", name)
+    file = resources.files("mstore.serving").joinpath("ops").joinpath(name)
     source, *names = file.read_text(encoding="ascii").split("\n")
     return OpList(source, frozenset(filter(None, names)))

@@ -57,6 +57,10 @@ def export(
             "--allow-unrestored", metavar="NAME", help="Variable not of the checkpoint. Repeatable."
         ),
     ] = None,
+    allow_lint: Annotated[
+        list[str] | None,
+        typer.Option("--allow-lint", metavar="KIND", help="Lint error to allow. Repeatable."),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
@@ -78,6 +82,7 @@ def export(
             root=root,
             to=to,
             allow_unrestored=tuple(allow_unrestored or ()),
+            allow_lint=tuple(allow_lint or ()),
             timeout=timeout,
             message=message,
         )
