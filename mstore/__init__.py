@@ -59,10 +59,13 @@ __all__ = [
 # loaded when it is first asked for (PEP 562).
 _HOMES = {
     "Error": "mstore.errors",
+    "LintFinding": "mstore.domain.lint",
+    "LintReport": "mstore.domain.lint",
     "Servable": "mstore.servable",
     "Signature": "mstore.domain.signatures",
     "Store": "mstore.store",
     "TensorSpec": "mstore.domain.signatures",
+    "VersionLint": "mstore.domain.lint",
 }
 
 
