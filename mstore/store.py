@@ -28,10 +28,11 @@ from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
 from mstore.ops import promote as promote_op
 from mstore.ops import query
-from mstore.ops.add import DEFAULT_RUN, AddOptions, OpenCheckpoint, add
+from mstore.ops.add import DEFAULT_RUN, AddOptions, add
 from mstore.ops.background import PendingAdd
 from mstore.ops.context import Context
 from mstore.ops.live import ensure_saved
+from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.tag import tag
 from mstore.ops.verify import verify
 
@@ -189,7 +190,7 @@ class Store:
             return PendingAdd(self._context, opened, chosen, live)
         with opened:
             if live is not None:
-                ensure_saved(live, opened.table)
+                ensure_saved(live, opened.table())
             return add(self._context, opened, chosen)
 
     def add_all(
@@ -324,8 +325,9 @@ class Store:
             UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
-        from mstore.ops.export import ExportOptions, export  # noqa: PLC0415 - rarely needed
-        from mstore.ops.lint import known_kinds  # noqa: PLC0415 - rarely needed
+        from mstore.ops.conversion import ExportOptions  # noqa: PLC0415 - rarely needed
+        from mstore.ops.export import export  # noqa: PLC0415 - the same
+        from mstore.ops.lint import known_kinds  # noqa: PLC0415 - the same
 
         options = ExportOptions(
             builder=builder,

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from mstore.convert.check import check
+from mstore.ops.lint import ensure_servable
 from tests.tf.exporting import (
     LIMIT,
     TOLERANCE,
@@ -122,6 +123,10 @@ CASES: dict[str, tuple[Feed, Callable[[Any, Feed], Feed]]] = {
 }
 
 
+# A lint finds nothing to say of the others.
+LINT: dict[str, tuple[str, ...]] = {}
+
+
 @dataclass(frozen=True)
 class Trained:
     """A checkpoint, and what its live model gives for a batch."""
@@ -173,6 +178,7 @@ def pending(
 def test_the_loader_gives_the_live_models_outputs(name: str, pending: Pending) -> None:
     made, job = pending[name]
     exported = job.result()
+    assert ensure_servable(exported.path) == LINT.get(name, ())
     assert largest_difference(exported.serve(**made.feed), made.live) <= TOLERANCE
     assert all(variable.source_key for variable in exported.proven)
     check(
