@@ -102,6 +102,7 @@ class _Walk:
     seen: set[bytes] = field(default_factory=set)
     entered: set[bytes] = field(default_factory=set)
     callers: dict[bytes, tuple[bytes, View]] = field(default_factory=dict)
+    path_variables: set[bytes] | None = None
     traced: int = 0
 
     def run(self, roots: Iterable[bytes], reason: str | None) -> None:
@@ -262,7 +263,8 @@ class _Walk:
         if node.op == b"Placeholder":
             return "request", ""
         if node.op == b"ReadVariableOp" and not function:
-            return _Place(function, self._assignment(node), 1)
+            known = node_name(b"".join(node.inputs[:1])) in self._paths()
+            return ("asset", "") if known else _UNKNOWN
         return _Place(function, node, 0) if node.op == b"Identity" else _UNKNOWN
 
     def _find(self, function: bytes, name: bytes) -> View | None:
@@ -287,18 +289,20 @@ class _Walk:
                         return _Place(caller[0], self._read(caller[1]), at)
         return None
 
-    def _assignment(self, read: _Node) -> _Node:
-        """Return the assignment that a read of a variable waits for, or an empty node.
+    def _paths(self) -> set[bytes]:
+        """Return the variables that hold the path of an asset.
 
-        TensorFlow keeps the path of an asset in a variable that is assigned when the version is
-        loaded.
+        TensorFlow 2 assigns it when the version is loaded and reads it from there.
         """
-        for name in read.inputs:
-            view = self.parts.nodes.get(node_name(name)) if name.startswith(b"^") else None
-            node = self._read(view) if view is not None else _Node()
-            if node.op == b"AssignVariableOp" and node.inputs[:1] == read.inputs[:1]:
-                return node
-        return _Node()
+        if self.path_variables is None:
+            assigned = (self._read(view) for view in self.parts.nodes.values())
+            self.path_variables = {
+                node_name(node.inputs[0])
+                for node in assigned
+                if node.op == b"AssignVariableOp"
+                and node_name(b"".join(node.inputs[1:2])) in self.parts.assets
+            }
+        return self.path_variables
 
     def _constant(self, view: View) -> str:
         """Return the first string of a constant: ``attr["value"].tensor.string_val[0]``."""
