@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import tensorflow as tf  # noqa: E402 - the line above must come first
-from tensorflow.core.framework import op_def_pb2  # noqa: E402
-from tensorflow.python.client import pywrap_tf_session  # noqa: E402
+import tensorflow as tf
+from tensorflow.core.framework import op_def_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 TARGET = Path(__file__).parents[1] / "mstore" / "serving" / "ops"
 

@@ -23,8 +23,10 @@ AGAIN = "copy the SavedModel again from where it was written, or export it again
 MAX_NAME = 1 << 12
 """Longest name of a node, an op or a function in bytes."""
 
+MAX_NODES = 1 << 18
+"""Most nodes of a graph or a function."""
+
 _MAX_FIELDS = 1 << 24
-_MAX_NODES = 1 << 18
 _MAX_GRAPHS = 64
 _MAX_SIGNATURES = 1 << 12
 _IN_MEMORY = 1 << 20
@@ -153,7 +155,7 @@ def _meta_graph(data: View, budget: wire.Budget, path: str) -> GraphParts:
                 _asset(part, graph)
         if len(graph.signatures) > _MAX_SIGNATURES:
             raise graph.damaged("it has more signatures than any sound SavedModel")
-        if max(len(graph.init), len(graph.assets)) > _MAX_NODES:
+        if max(len(graph.init), len(graph.assets)) > MAX_NODES:
             raise graph.damaged("it has more names than any sound SavedModel")
     return graph
 
@@ -174,7 +176,7 @@ def _collection(data: View, graph: GraphParts) -> None:
             key = graph.text(part)
         elif key in _INIT_COLLECTIONS:
             for _, names in graph.messages(part, 1):  # node_list
-                named = islice(graph.messages(names, 1), _MAX_NODES)
+                named = islice(graph.messages(names, 1), MAX_NODES)
                 graph.init += [node_name(graph.text(name)) for _, name in named]
 
 
@@ -206,7 +208,7 @@ def _graph_def(data: View, graph: GraphParts) -> None:
         else:
             for _, function in graph.messages(part, 1):
                 _function(function, graph)
-        if max(len(graph.nodes), len(graph.functions)) > _MAX_NODES:
+        if max(len(graph.nodes), len(graph.functions)) > MAX_NODES:
             raise graph.damaged("it has more nodes than any sound graph")
 
 

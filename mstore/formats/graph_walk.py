@@ -13,6 +13,7 @@ from types import MappingProxyType
 from mstore.domain.graphs import Graph, OpUse, Origin
 from mstore.domain.serving_ops import CHECKPOINT_OPS, FILE_INPUTS
 from mstore.formats.graph import (
+    MAX_NODES,
     GraphParts,
     View,
     find_graphs,
@@ -103,6 +104,7 @@ class _Walk:
     entered: set[bytes] = field(default_factory=set)
     callers: dict[bytes, tuple[bytes, View]] = field(default_factory=dict)
     path_variables: set[bytes] | None = None
+    indexed: tuple[bytes, dict[bytes, View]] = field(default_factory=lambda: (b"", {}))
     traced: int = 0
 
     def run(self, roots: Iterable[bytes], reason: str | None) -> None:
@@ -270,11 +272,19 @@ class _Walk:
     def _find(self, function: bytes, name: bytes) -> View | None:
         if not function:
             return self.parts.nodes.get(name)
+        if self.indexed[0] != function:
+            self.indexed = function, self._index(function)
+        return self.indexed[1].get(name)
+
+    def _index(self, function: bytes) -> dict[bytes, View]:
+        """Return the nodes of a function by name."""
+        index: dict[bytes, View] = {}
         for _, part in self.parts.messages(self.parts.functions[function], 3):
-            for _, found in self.parts.messages(in_memory(part), 1):
-                if self.parts.text(found) == name:
-                    return part
-        return None
+            for _, name in self.parts.messages(in_memory(part), 1):
+                index[self.parts.text(name)] = part
+            if len(index) > MAX_NODES:
+                raise self.parts.damaged("a function in it has more nodes than any sound one")
+        return index
 
     def _argument(self, function: bytes, name: bytes) -> "_Place | None":
         """Return the call that gives a function its argument, and the argument's number."""
