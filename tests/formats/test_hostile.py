@@ -64,6 +64,14 @@ def test_mutated_files_of_tensorflow_1_end_in_words_or_are_read(case: str, check
     assert len(report["outcomes"]) > checks
 
 
+def test_mutated_graphs_end_in_words_or_are_read() -> None:
+    report = run("graph mutations")
+    assert sum(report["outcomes"].values()) == MUTATIONS >= 1000
+    assert report["kib"] < MEMORY_KIB
+    assert report["seconds"] < 2
+    assert len(report["outcomes"]) > 15
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_files_cost_little(case: str) -> None:
     report = run(case)
