@@ -1,6 +1,6 @@
 """Finds the parts of a SavedModel's graphs: nodes, functions, signatures, where it all begins.
 
-``saved_model.pb`` is looked at through a window: of a graph with constants of any size little is
+``saved_model.pb`` is looked at through a view: of a graph with constants of any size little is
 in memory at a time. Messages: tensorflow/core/protobuf/{meta_graph,saver}.proto and
 tensorflow/core/framework/{graph,function,node_def,op_def,attr_value,tensor}.proto.
 """
@@ -12,10 +12,10 @@ from itertools import islice
 from mstore.domain.graphs import Constant
 from mstore.domain.signatures import Signature
 from mstore.formats import wire
+from mstore.formats.file_view import FileView
 from mstore.formats.files import damaged
 from mstore.formats.saved_model import INIT_OP_SIGNATURE, OP_SIGNATURES, read_signature
 from mstore.formats.saved_model import MAX_SIGNATURE as MAX_ENTRY
-from mstore.formats.windows import Window
 
 AGAIN = "copy the SavedModel again from where it was written, or export it again"
 """What to do about a damaged SavedModel."""
@@ -35,7 +35,7 @@ _LARGEST_KEPT = 5
 _SCHEMA_VERSION = 1
 _INIT_COLLECTIONS = frozenset({b"saved_model_main_op", b"legacy_init_op"})
 
-View = memoryview | Window
+View = memoryview | FileView
 
 
 @dataclass
@@ -76,7 +76,7 @@ class GraphParts:
 
     def messages(self, data: View, *wanted: int) -> Iterator[tuple[int, View]]:
         """Iterate over sub-messages and strings of a message."""
-        if isinstance(data, Window):
+        if isinstance(data, FileView):
             return wire.messages(data, wanted, self.budget, path=self.path)
         return wire.messages(data, wanted, self.budget, path=self.path)
 
@@ -88,7 +88,7 @@ class GraphParts:
         """
         if len(data) > limit:
             raise self.damaged("a name in it is longer than any sound one")
-        return bytes(data.load() if isinstance(data, Window) else data)
+        return bytes(data)
 
     def damaged(self, what: str) -> Exception:
         """Return the error that says what is wrong with the file."""
@@ -97,7 +97,9 @@ class GraphParts:
 
 def in_memory(data: View) -> View:
     """Return the bytes themselves where there are not too many of them, else the view."""
-    return data.load() if isinstance(data, Window) and len(data) <= _IN_MEMORY else data
+    return (
+        memoryview(bytes(data)) if isinstance(data, FileView) and len(data) <= _IN_MEMORY else data
+    )
 
 
 def node_name(tensor: bytes) -> bytes:
@@ -114,7 +116,7 @@ def printable(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 
 
-def find_graphs(data: Window, *, path: str) -> list[GraphParts]:
+def find_graphs(data: FileView, *, path: str) -> list[GraphParts]:
     """Return the parts of each meta graph of a ``SavedModel`` message; there is at least one.
 
     Raises:
@@ -183,7 +185,7 @@ def _collection(data: View, graph: GraphParts) -> None:
 def _signature(data: View, graph: GraphParts) -> None:
     if len(data) > MAX_ENTRY:
         raise graph.damaged("a signature of it is larger than any sound one")
-    loaded = data.load() if isinstance(data, Window) else data
+    loaded = memoryview(bytes(data))
     name, signature, outputs = read_signature(loaded, path=graph.path)
     roots = tuple(node_name(output) for output in outputs)
     if name == INIT_OP_SIGNATURE:

@@ -15,13 +15,12 @@ from mstore.domain.warmup import MAX_WARMUP_RECORDS, WarmupKind, WarmupRequest
 from mstore.errors import DamagedFileError
 from mstore.formats import wire
 from mstore.formats.crc import RunningCrc, masked_crc
-from mstore.formats.files import damaged
-from mstore.formats.windows import Window, WindowedFile
+from mstore.formats.file_view import FileView
+from mstore.formats.files import damaged, open_regular
 
 _AGAIN = "write it again with tf.io.TFRecordWriter, uncompressed, or remove it"
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
-_PIECE = 1 << 18
 _MAX_FIELDS = 1 << 22
 _MAX_TEXT = 1 << 12
 _KINDS: Mapping[int, WarmupKind] = {
@@ -42,19 +41,19 @@ def read_warmup(path: Path) -> tuple[WarmupRequest, ...]:
         DamagedFileError: it is not a TFRecord file of such messages, or a record is damaged.
         SystemIOError: the operating system refused.
     """
-    with WindowedFile(path) as file:
+    with open_regular(path) as file:
         budget = wire.Budget(_MAX_FIELDS)
-        records = islice(_records(file.window(), str(path)), MAX_WARMUP_RECORDS + 1)
+        records = islice(_records(FileView(file, str(path)), str(path)), MAX_WARMUP_RECORDS + 1)
         return tuple(_request(record, budget, str(path)) for record in records)
 
 
-def _records(data: Window, path: str) -> Iterator[Window]:
+def _records(data: FileView, path: str) -> Iterator[FileView]:
     position = number = 0
     while position < len(data):
         where = f"record {number}"
         if len(data) - position < _HEAD.size + _TAIL.size:
             raise _bad(path, f"{where} is cut short")
-        head = bytes(data[position : position + _HEAD.size].load())
+        head = bytes(data[position : position + _HEAD.size])
         size, crc = _HEAD.unpack(head)
         if masked_crc(head[:8]) != crc:
             raise _bad(path, f"the length of {where} does not have its CRC32C; is it a TFRecord?")
@@ -63,7 +62,7 @@ def _records(data: Window, path: str) -> Iterator[Window]:
             raise _bad(path, f"{where} is cut short")
         record = data[position : position + size]
         position += size
-        (crc,) = _TAIL.unpack(data[position : position + _TAIL.size].load())
+        (crc,) = _TAIL.unpack(bytes(data[position : position + _TAIL.size]))
         if _crc(record) != crc:
             raise _bad(path, f"{where} does not have its CRC32C")
         position += _TAIL.size
@@ -75,14 +74,14 @@ def _bad(path: str, what: str) -> DamagedFileError:
     return damaged(path, what, hint=_AGAIN)
 
 
-def _crc(record: Window) -> int:
+def _crc(record: FileView) -> int:
     check = RunningCrc()
-    for start in range(0, len(record), _PIECE):
-        check.update(record[start : start + _PIECE].load())
+    for piece in record.pieces():
+        check.update(piece)
     return check.value()
 
 
-def _request(record: Window, budget: wire.Budget, path: str) -> WarmupRequest:
+def _request(record: FileView, budget: wire.Budget, path: str) -> WarmupRequest:
     request = WarmupRequest("none")
     for number, log in wire.messages(record, set(_KINDS), budget, path=path):
         kind = _KINDS[number]
@@ -94,7 +93,7 @@ def _request(record: Window, budget: wire.Budget, path: str) -> WarmupRequest:
     return request
 
 
-def _predict(data: Window, budget: wire.Budget, path: str) -> WarmupRequest:
+def _predict(data: FileView, budget: wire.Budget, path: str) -> WarmupRequest:
     signature = ""
     inputs: dict[str, str | None] = {}
     for number, part in wire.messages(data, {1, 2}, budget, path=path):
@@ -109,7 +108,7 @@ def _predict(data: Window, budget: wire.Budget, path: str) -> WarmupRequest:
     return WarmupRequest("predict", signature, inputs)
 
 
-def _input(entry: Window, budget: wire.Budget, path: str) -> tuple[str, str | None]:
+def _input(entry: FileView, budget: wire.Budget, path: str) -> tuple[str, str | None]:
     key, dtype = "", None
     for number, part in wire.messages(entry, {1, 2}, budget, path=path):
         if number == 1:
@@ -121,7 +120,7 @@ def _input(entry: Window, budget: wire.Budget, path: str) -> tuple[str, str | No
     return key, dtype
 
 
-def _text(data: Window, path: str) -> str:
+def _text(data: FileView, path: str) -> str:
     if len(data) > _MAX_TEXT:
         raise _bad(path, "a name in a request is longer than any sound one")
-    return bytes(data.load()).decode("utf-8", "backslashreplace")
+    return bytes(data).decode("utf-8", "backslashreplace")

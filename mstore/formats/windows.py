@@ -1,120 +1,112 @@
-"""Looks at a file of any size as at a ``memoryview``, with little of it in memory at a time.
+"""Parts of open files as files of their own: a member of an archive is read where it stands."""
 
-A file is read and not mapped: a mapped file that somebody cuts short meanwhile kills the process.
-"""
-
+import io
 import os
-from pathlib import Path
-from typing import BinaryIO, overload
+from dataclasses import dataclass
 
-from mstore.disk import os_errors
-from mstore.formats.files import damaged, open_regular
-
-_PAGE = 1 << 18
+from mstore.formats.files import damaged
 
 
-class WindowedFile:
-    """An open file of which one page is kept in memory; a context manager.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of bytes of an open file.
 
-    Raises:
-        InputError: there is no such file, or it is not a regular one.
-        SystemIOError: the operating system refused.
+    Reading leaves the descriptor's own position alone, so that several readers can share it.
+
+    Attributes:
+        descriptor: the file, open for reading.
+        start: where the range starts, in bytes.
+        size: how many bytes it has.
+        path: the file, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file at ``path`` for reading."""
-        self.path = str(path)
-        self._file: BinaryIO = open_regular(path)
-        self.size = os.fstat(self._file.fileno()).st_size
-        self._start = 0
-        self._page = b""
+    descriptor: int
+    start: int
+    size: int
+    path: str
 
-    def __enter__(self) -> "WindowedFile":
-        """Return the file itself."""
-        return self
+    @classmethod
+    def whole(cls, descriptor: int, path: str) -> "Window":
+        """Return the window that shows all of an open file."""
+        return cls(descriptor, 0, os.fstat(descriptor).st_size, path)
 
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def window(self) -> "Window":
-        """Return the whole file."""
-        return Window(self, 0, self.size)
-
-    def byte(self, position: int) -> int:
-        """Return one byte."""
-        offset = position - self._start
-        if not 0 <= offset < len(self._page):
-            self._turn(position)
-            offset = 0
-        return self._page[offset]
-
-    def read(self, start: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``start`` on.
+    def part(self, start: int, size: int) -> "Window":
+        """Return the window on ``size`` bytes that begin at byte ``start`` of this one.
 
         Raises:
-            DamagedFileError: the file has become shorter.
+            DamagedFileError: they are not within this one.
         """
-        if size > _PAGE:
-            return self._pread(start, size)
-        offset = start - self._start
-        if not 0 <= offset <= len(self._page) - size:
-            if size:
-                self._turn(start)
-            offset = 0
-        piece = self._page[offset : offset + size]
-        if len(piece) < size:
-            raise damaged(self.path, "it became shorter while it was read")
-        return piece
+        if start < 0 or size < 0 or start + size > self.size:
+            raise damaged(self.path, f"{size} bytes at {start} lie beyond its end: cut short")
+        return Window(self.descriptor, self.start + start, size, self.path)
 
-    def _turn(self, position: int) -> None:
-        self._page = self._pread(position, min(_PAGE, max(self.size - position, 1)))
-        self._start = position
-
-    def _pread(self, start: int, size: int) -> bytes:
-        pieces, left = [], size
-        with os_errors(f"cannot read {self.path}"):
-            while left and (piece := os.pread(self._file.fileno(), left, start + size - left)):
-                pieces.append(piece)
-                left -= len(piece)
-        if left:
-            raise damaged(self.path, "it became shorter while it was read")
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset``; fewer only at the end of the window."""
+        size = max(0, min(size, self.size - offset))
+        pieces = []
+        while size and (piece := os.pread(self.descriptor, size, self.start + offset)):
+            pieces.append(piece)
+            size -= len(piece)
+            offset += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-class Window:
-    """A part of a `WindowedFile`: has a length, bytes by index, and parts by slice.
+class WindowFile(io.RawIOBase):
+    """A window as a file object that can be read and moved in.
 
-    Attributes:
-        start: where in the file it begins, in bytes.
-        end: where it ends.
+    Args:
+        window: what it shows.
+        longest: most bytes that one call may ask for; more raise `DamagedFileError`, because a
+            length in a hostile file says so.
     """
 
-    __slots__ = ("_file", "end", "start")
+    def __init__(self, window: Window, longest: int) -> None:
+        """Open the window at its start."""
+        super().__init__()
+        self._window = window
+        self._longest = longest
+        self._position = 0
 
-    def __init__(self, file: WindowedFile, start: int, end: int) -> None:
-        """Look at the bytes of ``file`` from ``start`` up to ``end``."""
-        self._file = file
-        self.start = start
-        self.end = end
+    def readable(self) -> bool:
+        """Return True."""
+        return True
 
-    def __len__(self) -> int:
-        """Return the number of bytes."""
-        return self.end - self.start
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
 
-    @overload
-    def __getitem__(self, key: int) -> int: ...
+    def tell(self) -> int:
+        """Return the position in the window."""
+        return self._position
 
-    @overload
-    def __getitem__(self, key: slice) -> "Window": ...
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position, relative to the start, the position or the end."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._window.size}
+        position = base[whence] + offset
+        if position < 0:
+            raise OSError("a position before the start of the file")
+        self._position = position
+        return position
 
-    def __getitem__(self, key: "int | slice") -> "int | Window":
-        """Return a byte, or the window of a slice without a step; nothing is read for it."""
-        if isinstance(key, int):
-            return self._file.byte(self.start + key)
-        start, stop, _ = key.indices(len(self))
-        return Window(self._file, self.start + start, self.start + max(start, stop))
+    def read(self, size: int = -1) -> bytes:
+        """Return the next ``size`` bytes, all that are left by default."""
+        left = max(0, self._window.size - self._position)
+        wanted = left if size < 0 else min(size, left)
+        if wanted > self._longest:
+            raise damaged(self._window.path, f"it wants {wanted} bytes to be read at once")
+        data = self._window.read(self._position, wanted)
+        self._position += len(data)
+        return data
 
-    def load(self) -> memoryview:
-        """Return the bytes themselves; the caller has looked at the length."""
-        return memoryview(self._file.read(self.start, len(self)))
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+        """Fill ``buffer`` and return how many bytes there were."""
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            data = self._window.read(self._position, min(len(view) - done, 1 << 20))
+            if not data:
+                break
+            view[done : done + len(data)] = data
+            done += len(data)
+            self._position += len(data)
+        return done
