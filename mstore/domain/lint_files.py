@@ -66,7 +66,8 @@ def lint_files(entries: Sequence[Entry], shards: int | None) -> Iterator[LintFin
 
 
 def _junk(entries: Sequence[Entry], shards: int | None) -> Iterator[LintFinding]:
-    junk = [e for e in entries if not e.is_directory and not _belongs(e.path, shards)]
+    files = [e for e in entries if not e.is_directory and e.link != "broken"]
+    junk = [entry for entry in files if not _belongs(entry.path, shards)]
     total = sum(entry.size for entry in junk)
     for entry in junk[:_LISTED]:
         more = f"; {len(junk)} such files have {total} bytes" if len(junk) > _LISTED else ""

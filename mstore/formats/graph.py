@@ -1,6 +1,6 @@
 """Finds the parts of a SavedModel's graphs: nodes, functions, signatures, where it all begins.
 
-``saved_model.pb`` is looked at through a window: of a graph with constants of any size little is
+``saved_model.pb`` is looked at through a view: of a graph with constants of any size little is
 in memory at a time. Messages: tensorflow/core/protobuf/{meta_graph,saver}.proto and
 tensorflow/core/framework/{graph,function,node_def,op_def,attr_value,tensor}.proto.
 """
@@ -97,7 +97,9 @@ class GraphParts:
 
 def in_memory(data: View) -> View:
     """Return the bytes themselves where there are not too many of them, else the view."""
-    return memoryview(bytes(data)) if len(data) <= _IN_MEMORY else data
+    return (
+        memoryview(bytes(data)) if isinstance(data, FileView) and len(data) <= _IN_MEMORY else data
+    )
 
 
 def node_name(tensor: bytes) -> bytes:

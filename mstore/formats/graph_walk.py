@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from mstore.domain.graphs import Graph, OpUse, Origin
 from mstore.domain.serving_ops import CHECKPOINT_OPS, FILE_INPUTS
-from mstore.formats.file_view import open_view
+from mstore.formats.file_view import FileView
+from mstore.formats.files import open_regular
 from mstore.formats.graph import (
     MAX_NODES,
     GraphParts,
@@ -42,7 +43,8 @@ def read_graphs(path: Path) -> tuple[Graph, ...]:
         DamagedFileError: it is not a sound SavedModel.
         SystemIOError: the operating system refused.
     """
-    with open_view(path) as view:
+    with open_regular(path) as file:
+        view = FileView(file, str(path))
         return tuple(_walk(parts) for parts in find_graphs(view, path=str(path)))
 
 
@@ -321,7 +323,7 @@ class _Walk:
             if key == b"value" and value is not None:
                 for _, tensor in self.parts.messages(value, 8):
                     for _, text in self.parts.messages(tensor, 8):
-                        return printable(bytes(in_memory(text[:300])))
+                        return printable(bytes(text[:300]))
         return ""
 
 

@@ -15,13 +15,12 @@ from mstore.domain.warmup import MAX_WARMUP_RECORDS, WarmupKind, WarmupRequest
 from mstore.errors import DamagedFileError
 from mstore.formats import wire
 from mstore.formats.crc import RunningCrc, masked_crc
-from mstore.formats.file_view import FileView, open_view
-from mstore.formats.files import damaged
+from mstore.formats.file_view import FileView
+from mstore.formats.files import damaged, open_regular
 
 _AGAIN = "write it again with tf.io.TFRecordWriter, uncompressed, or remove it"
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
-_PIECE = 1 << 18
 _MAX_FIELDS = 1 << 22
 _MAX_TEXT = 1 << 12
 _KINDS: Mapping[int, WarmupKind] = {
@@ -42,9 +41,9 @@ def read_warmup(path: Path) -> tuple[WarmupRequest, ...]:
         DamagedFileError: it is not a TFRecord file of such messages, or a record is damaged.
         SystemIOError: the operating system refused.
     """
-    with open_view(path) as view:
+    with open_regular(path) as file:
         budget = wire.Budget(_MAX_FIELDS)
-        records = islice(_records(view, str(path)), MAX_WARMUP_RECORDS + 1)
+        records = islice(_records(FileView(file, str(path)), str(path)), MAX_WARMUP_RECORDS + 1)
         return tuple(_request(record, budget, str(path)) for record in records)
 
 
@@ -77,8 +76,8 @@ def _bad(path: str, what: str) -> DamagedFileError:
 
 def _crc(record: FileView) -> int:
     check = RunningCrc()
-    for start in range(0, len(record), _PIECE):
-        check.update(bytes(record[start : start + _PIECE]))
+    for piece in record.pieces():
+        check.update(piece)
     return check.value()
 
 

@@ -107,7 +107,7 @@ def _lint_base(path: Path, children: list[Child], limits: Limits) -> LintReport:
 
 
 def _child(path: Path) -> Child:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - as below
         return Child(path.name, False)
     try:
         below = [item.name for item in path.iterdir() if item.is_dir()]
@@ -118,7 +118,8 @@ def _child(path: Path) -> Child:
 
 
 def _is_saved_model(path: Path) -> bool:
-    return any((path / name).exists() for name in (FILE_NAME, *_OTHER_GRAPHS))
+    # Where this user may not look, os.path says no instead of raising.
+    return any(os.path.exists(path / name) for name in (FILE_NAME, *_OTHER_GRAPHS))  # noqa: PTH110
 
 
 def ensure_servable(path: Path, allowed: Collection[str] = ()) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ def ensure_servable(path: Path, allowed: Collection[str] = ()) -> tuple[str, ...
     Raises:
         LintError: a server could not serve it.
     """
-    findings = lint_version(path, root=path, limits=Limits(), staged=True)
+    findings = lint_version(path, root=path.resolve(), limits=Limits(), staged=True)
     stopping = [f for f in findings if f.severity == "error" and f.kind not in allowed]
     if stopping:
         listing = "\n".join(f"  {item.kind}: {item.subject}: {item.detail}" for item in stopping)
