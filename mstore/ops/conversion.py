@@ -22,7 +22,7 @@ from mstore.objects.packs import object_id
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context
 from mstore.ops.hashing import file_sha256
-from mstore.ops.query import prefix_name
+from mstore.ops.query import place
 from mstore.ops.stored import StoredTensors
 
 
@@ -175,9 +175,7 @@ def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, direc
         disk.step("mkdir", folder)
         folder.mkdir()
     write_checkpoint(context, row, manifest, staged, directory)
-    prefix = directory / prefix_name(row.checkpoint, manifest)
-    files = manifest.originals
-    return Path(f"{prefix}{files[0].path}") if len(files) == 1 else prefix
+    return place(directory, row.checkpoint, manifest)
 
 
 def _adopt(
