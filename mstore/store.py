@@ -300,12 +300,14 @@ class Store:
         timeout: float | None = None,
         message: str | None = None,
         search_path: StrPath = ".",
+        trust: bool = False,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
         Args:
             reference: the checkpoint.
             builder: ``FILE.py:NAME`` or ``package.module:NAME``; by default the recorded one.
+                A model that Keras saved whole needs none, or ``FILE.py`` with its classes.
             builder_args: keyword arguments for it.
             inputs: dtype and shape by input key, where the model does not say.
             root: where the model is in the checkpoint, where that is not clear.
@@ -314,6 +316,7 @@ class Store:
             timeout: seconds for the conversion, and again for the check.
             message: why, for the ledger.
             search_path: directory for relative builder files and builder modules.
+            trust: whether lambdas that are saved in a Keras model may be run.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
@@ -333,6 +336,7 @@ class Store:
             timeout=timeout,
             message=message,
             search_path=Path(search_path),
+            trust=trust,
         )
         return export(self._context, reference, options)
 
@@ -390,8 +394,11 @@ def _options(model: Any, **options: Any) -> AddOptions:
         raise TypeError(f"add() got unexpected options: {', '.join(sorted(unknown))}")
     given.setdefault("run", DEFAULT_RUN)
     given["tags"] = tuple(given.get("tags", ()))
-    if ":" in given.get("builder", "") and ".py:" in given["builder"]:
-        file, _, function = given["builder"].rpartition(":")
+    builder = given.get("builder", "")
+    if builder.endswith(".py"):
+        given["builder"] = str(Path(builder).absolute())
+    elif ".py:" in builder:
+        file, _, function = builder.rpartition(":")
         given["builder"] = f"{Path(file).absolute()}:{function}"
     return AddOptions(model=model, **given)
 

@@ -11,7 +11,7 @@ from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.proof import ProvenVariable, prove
-from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.domain.signatures import Signature, TensorSpec
@@ -31,7 +31,8 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
+            model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
         inputs: dtype and shape by input key, where the model does not say.
         root: where the model is in the checkpoint; None finds it.
@@ -40,6 +41,7 @@ class ExportOptions:
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
+        trust: whether code in the checkpoint itself (lambdas in a Keras model) may be run.
     """
 
     builder: str | None = None
@@ -51,6 +53,7 @@ class ExportOptions:
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +117,23 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
     if manifest.architecture == "saved-model":
         return _adopt(context, row, manifest, options, work)
     spec = options.builder or row.checkpoint.builder
-    if spec is None:
+    describes_itself = manifest.architecture == "keras"
+    if spec is None and not describes_itself:
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
         raise InputError(
             f"exporting {name} needs the model's architecture, and no builder is recorded",
             hint=f"give one: mstore export {name} --builder FILE.py:FUNCTION",
         )
-    return _trace(context, row, manifest, describe(spec, options.search_path), options, work)
+    named = row.checkpoint.format not in SELF_DESCRIBING
+    info = describe(spec, options.search_path, named=named) if spec is not None else None
+    return _trace(context, row, manifest, info, options, work)
 
 
 def _trace(
     context: Context,
     row: CheckpointRow,
     manifest: Manifest,
-    info: BuilderInfo,
+    info: BuilderInfo | None,
     options: ExportOptions,
     work: Path,
 ) -> Made:
@@ -135,12 +141,14 @@ def _trace(
     request = TraceRequest(
         checkpoint=_materialize(context, row, manifest, work / "checkpoint"),
         output=target,
-        builder=info.spec,
+        builder=info.spec if info is not None else None,
         builder_args=options.builder_args,
         inputs=options.inputs,
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
+        format=row.checkpoint.format,
+        trust=options.trust,
     )
     context.progress.start("tracing the model", None)
     try:

@@ -189,7 +189,7 @@ LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wEAAAA="}}
         {"class_name": "Lambda", "config": {"name": "odd", "function": ["4wEA", None, None]}},
         {"class_name": "Lambda", "config": {"name": "odd", "function_type": "lambda"}},
         {"class_name": "Lambda", "config": {"name": "odd", "output_shape": LAMBDA}},
-        {"class_name": "Lambda", "config": {"name": "odd", "output_shape_type": "raw"}},
+        {"class_name": "Lambda", "config": {"name": "odd", "output_shape_type": "lambda"}},
         {"class_name": "Dense", "config": {"name": "odd", "activation": LAMBDA}},
     ],
 )

@@ -31,7 +31,7 @@ def export(
         typer.Option(
             "--builder",
             metavar="FILE.py:NAME",
-            help="What builds the model; default: what add recorded.",
+            help="What builds the model (FILE.py: its classes); default: what add recorded.",
         ),
     ] = None,
     builder_arg: Annotated[
@@ -57,6 +57,10 @@ def export(
             "--allow-unrestored", metavar="NAME", help="Variable not of the checkpoint. Repeatable."
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run the lambdas that are saved in a Keras model."),
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
@@ -78,6 +82,7 @@ def export(
             root=root,
             to=to,
             allow_unrestored=tuple(allow_unrestored or ()),
+            trust=trust,
             timeout=timeout,
             message=message,
         )

@@ -9,6 +9,7 @@ import h5py
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.architecture import Architecture
 from mstore.convert.worker.constants import Snapshot
+from mstore.convert.worker.dialects import environment
 from mstore.convert.worker.dyeing import Landed, find_sources
 from mstore.convert.worker.keras_staging import Staged, stage
 from mstore.convert.worker.live import Weight, all_weights, known_weights
@@ -99,7 +100,7 @@ class KerasFile:
         return {
             "h5py": str(h5py.__version__),
             **({"written_by_keras": written} if written else {}),
-            **self._architecture.environment,
+            **environment(),
         }
 
     def _find_sources(self, model: Any, weights: Iterable[Weight], before: Snapshot) -> Landed:

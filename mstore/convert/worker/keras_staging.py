@@ -3,7 +3,7 @@
 A file is known by its content, and Keras goes by its name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Staged:
         shards: the HDF5 files themselves.
         architecture: what ``load_model`` takes; None where there are only weights.
         config: configuration of the model; None where there are only weights.
+        original: what tf-keras's ``load_model`` takes, which knows no directories.
         keras_version: version that wrote it, as far as it says.
     """
 
@@ -35,6 +36,7 @@ class Staged:
     shards: tuple[Path, ...]
     architecture: Path | None = None
     config: Any = None
+    original: Path | None = None
     keras_version: str = ""
 
 
@@ -55,7 +57,8 @@ def stage(request: TraceRequest, scratch: Path) -> Staged:
             case "keras":
                 directory = scratch / "model"
                 _unpack(path, directory)
-                return _directory(directory, path)
+                link = _linked(path, scratch / "model.keras")
+                return replace(_directory(directory, path), original=link)
             case "keras-directory":
                 return _directory(path, path)
             case "weights-json":
@@ -91,7 +94,7 @@ def _directory(directory: Path, path: Path) -> Staged:
     metadata = directory / METADATA
     version = _json(metadata, path).get("keras_version") if metadata.is_file() else None
     config = _json(directory / CONFIG, path)
-    return Staged(weights, (weights,), directory, config, str(version or ""))
+    return Staged(weights, (weights,), directory, config, keras_version=str(version or ""))
 
 
 def _json(file: Path, path: Path) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _legacy(link: Path, path: Path) -> Staged:
     if not config:
         return Staged(link, (link,), keras_version=version)
     found = parse_object(config.encode(), str(path), "model_config")
-    return Staged(link, (link,), link, found, version)
+    return Staged(link, (link,), link, found, link, version)
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Snapshot
+from mstore.convert.worker.dialects import environment
 from mstore.convert.worker.live import all_weights
 from mstore.convert.worker.loading import call_builder, load_builder, users_code
 from mstore.convert.worker.locating import locate, name_of
@@ -79,8 +80,8 @@ class ObjectCheckpoint:
         self._put(prepared, found, bind_unreached(prepared.model, self._trained, found))
 
     def environment(self) -> Mapping[str, str]:
-        """Return nothing: TensorFlow itself reads these checkpoints."""
-        return {}
+        """Return the version of tf-keras, if the builder uses it."""
+        return environment()
 
     def _put(self, prepared: Prepared, found: Match, bindings: Mapping[int, Bound]) -> None:
         path = self._trained.paths[found.node]
