@@ -72,12 +72,10 @@ CASES = {
     "bfloat16, weights alone": Case("bfloats", "weights-h5", X4, compiled, "bfloats"),
     "recurrent": Case("recurrent", "keras-directory", TOKENS, one()),
     "vocabularies in an archive": Case("texts", "keras", TEXTS, words),
-    "vocabularies in a directory": Case("texts", "keras-directory", TEXTS, words),
     "vocabularies of the builder": Case("texts", "weights-h5", TEXTS, words, "texts"),
     "statistics in an archive": Case("normalized", "keras", X4, one()),
     "statistics for a builder": Case("normalized", "weights-h5", X4, one(), "unadapted"),
     "builder beside an archive": Case("stacked", "keras", X4, one("y"), "stacked"),
-    "lambda, trusted": Case("with_lambda", "keras", X4, one(), None, {"trust": True}),
     "lambda, legacy, trusted": Case("with_lambda", "legacy-h5", X4, one(), None, {"trust": True}),
 }
 

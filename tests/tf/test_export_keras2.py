@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from mstore.errors import MissingExtraError
 from tests.tf.exporting import TOLERANCE, export, largest_difference, load, model_of
 from tests.tf.keras_files import export_file
 
@@ -76,6 +77,16 @@ def test_a_file_that_keras_3_cannot_rebuild_is_rebuilt_by_tf_keras(
     assert largest_difference(exported.serve(x=X), {"y": model(X)}) <= TOLERANCE
     assert any("tf-keras did" in warning for warning in exported.result.warnings)
     assert exported.result.environment["tf_keras"] == tf_keras.__version__
+
+
+def test_without_tf_keras_it_is_asked_for(tmp_path: Path) -> None:
+    path = save(trained("grouped", X), tmp_path / "m.h5")
+    classes = tmp_path / "classes.py"
+    classes.write_text("import sys\nsys.modules['tf_keras'] = None  # as if not installed\n")
+    with pytest.raises(MissingExtraError) as caught:
+        export_file(path, "legacy-h5", tmp_path / "out", at=str(classes))
+    assert caught.value.hint == "pip install tf-keras"
+    assert "m.h5 is a model of Keras 2" in caught.value.message
 
 
 def test_a_file_of_keras_2_that_keras_3_can_rebuild_needs_no_other(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("keras-directory", None),
         ("legacy-h5", None),
         ("weights-json", f"{FILED}:stacked"),
-        ("legacy-weights", f"{FILED}:stacked"),
     ],
 )
 def test_a_file_of_keras_becomes_a_proven_version(

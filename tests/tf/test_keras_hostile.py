@@ -235,7 +235,6 @@ def test_unknown_classes_are_listed(tmp_path: Path) -> None:
         ("m.weights.h5", "weights-h5", "stacked_shorter", ["layers/dense_1/vars/1"]),
         ("m.weights.h5", "weights-h5", "stacked_longer", ["dense_1/kernel", "dense_1/bias"]),
         ("weights.h5", "legacy-weights", "stacked_wider", ["y/kernel"]),
-        ("m.weights.json", "weights-json", "stacked_wider", ["layers/dense_1/vars/0"]),
     ],
 )
 def test_weights_of_another_model_are_named(

@@ -111,7 +111,7 @@ class Architecture:
         try:
             return self._load(keras, staged.architecture, objects)
         except InputError as exc:
-            if not staged.keras_version.startswith("2."):
+            if staged.original is None or not staged.keras_version.startswith("2."):
                 raise
             model = self._load(old_keras(name, exc.message), staged.original, objects)
             self._is_old = True

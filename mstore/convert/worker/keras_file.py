@@ -19,7 +19,7 @@ from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.restoring import refresh_derived
 from mstore.convert.worker.sources import Restored
 from mstore.convert.worker.weights_files import Dataset, list_datasets, read, read_from
-from mstore.errors import InputError, ProofError, UsageError
+from mstore.errors import InputError, ProofError
 
 _MIXED = " was loaded, but is no plain copy of one dataset"
 _SEED = "seed_generator"
@@ -38,15 +38,9 @@ class KerasFile:
         """Open the files.
 
         Raises:
-            UsageError: if the request names a place in an object graph, which there is none of.
             DamagedFileError: if a file is damaged or not of its format.
             InputError: if a file is not as Keras writes it.
         """
-        if request.root:
-            raise UsageError(
-                f"{request.checkpoint.name} holds one model, so there is no root {request.root!r}",
-                hint="leave --root out",
-            )
         self._request = request
         self._dyed = scratch / "dyed"
         for directory in (scratch / "real", self._dyed):
