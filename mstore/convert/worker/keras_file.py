@@ -17,7 +17,7 @@ from mstore.convert.worker.loading import users_code
 from mstore.convert.worker.locating import listed
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.restoring import refresh_derived
-from mstore.convert.worker.sources import Restored
+from mstore.convert.worker.sources import AVERAGES_KEPT, Restored
 from mstore.convert.worker.weights_files import Dataset, list_datasets, read, read_from
 from mstore.errors import InputError, ProofError
 
@@ -69,7 +69,7 @@ class KerasFile:
             before=before,
             faults=dict.fromkeys(landed.mixed, _MIXED),
             unused=tuple(dataset.key for dataset in self._unused(landed)),
-            warnings=tuple(self._architecture.warnings),
+            warnings=(*self._architecture.warnings, *_cautions(self._staged.config)),
         )
 
     def put_back(self) -> None:
@@ -179,6 +179,14 @@ class KerasFile:
         ]
         values = [read_from(self._staged.shards, other).tobytes() for other in (dataset, *inner)]
         return values[0] in values[1:]
+
+
+def _cautions(config: Any) -> list[str]:
+    """Return a warning if the optimizer that was saved with the model keeps averages."""
+    for part in ("compile_config", "optimizer", "config"):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    keeps = isinstance(config, Mapping) and config.get("use_ema") is True
+    return [AVERAGES_KEPT] if keeps else []
 
 
 def _is_trainings(dataset: Dataset) -> bool:

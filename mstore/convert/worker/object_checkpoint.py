@@ -14,7 +14,7 @@ from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirm
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.rebuilding import run_builder_again
 from mstore.convert.worker.restoring import assign, refresh_derived, restore
-from mstore.convert.worker.sources import Restored
+from mstore.convert.worker.sources import AVERAGES_KEPT, Restored
 from mstore.convert.worker.trained import Trained
 
 _PARTS = ("", "-keys", "-values")
@@ -113,8 +113,5 @@ class ObjectCheckpoint:
                 f"({listed_only[0].path} ...)"
             )
         if self._trained.has_averages:
-            warnings.append(
-                "the optimizer keeps moving averages of the weights (use_ema); the weights "
-                "themselves are exported, not their averages"
-            )
+            warnings.append(AVERAGES_KEPT)
         return warnings
