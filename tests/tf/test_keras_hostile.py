@@ -289,3 +289,12 @@ def test_what_is_missing_is_said(
         export_file(files / name, form, tmp_path / "out", **options)
     assert words in caught.value.message
     assert caught.value.hint or kind is InputError
+
+
+def test_damage_that_the_conversion_meets_is_its_own_error(files: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(files / "m.weights.h5", tmp_path / "m.weights.h5"))
+    cut(path)
+    with pytest.raises(DamagedFileError) as caught:
+        export_file(path, "weights-h5", tmp_path / "out", "stacked")
+    assert caught.value.path.endswith(".h5")
+    assert caught.value.exit_status == 13
