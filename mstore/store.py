@@ -309,6 +309,7 @@ class Store:
         Args:
             reference: the checkpoint.
             builder: ``FILE.py:NAME`` or ``package.module:NAME``; by default the recorded one.
+                A model that Keras saved whole needs none, or ``FILE.py`` with its classes.
             builder_args: keyword arguments for it.
             inputs: dtype and shape by input key, where the model does not say.
             root: where the model is in the checkpoint, where that is not clear.

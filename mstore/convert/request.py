@@ -11,7 +11,6 @@ import numpy.typing as npt
 from mstore.domain.signatures import TensorSpec
 from mstore.domain.tensors import DTYPES
 from mstore.errors import UsageError
-from mstore.formats.layout import Format
 
 _INPUT = re.compile(r"(?P<key>[^=]+)=(?P<dtype>[a-z0-9_]+)(\[(?P<dims>[^\]]*)\])?", re.ASCII)
 _DTYPE_NAMES = frozenset(name for name, _ in DTYPES.values()) - {"resource", "variant"}
@@ -81,7 +80,7 @@ class TraceRequest:
     root: str | None = None
     allow_unrestored: tuple[str, ...] = ()
     search_path: Path = Path()
-    format: Format = "tensor-bundle"
+    format: str = "tensor-bundle"
     trust: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mstore.convert.builders import describe
 from mstore.convert.process import require_tensorflow, run_worker
 from mstore.convert.request import KERAS_FORMATS, SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.samples import read_samples
-from mstore.errors import InputError
+from mstore.errors import InputError, UsageError
 
 
 def trace(
@@ -30,7 +30,8 @@ def trace(
             ``tracing``, ``saving``, ``checking``.
 
     Raises:
-        UsageError: if the builder is not written as ``FILE.py:NAME`` or ``package.module:NAME``.
+        UsageError: if the builder is not written as ``FILE.py:NAME`` or ``package.module:NAME``,
+            or a root is given for a file that has none.
         InputError: if the builder or the checkpoint is not there, or inputs are missing.
         DamagedFileError: if the checkpoint cannot be read.
         BuilderError: if the builder raises, exits or returns something that is no model.
@@ -75,6 +76,11 @@ def _require_checkpoint(request: TraceRequest) -> None:
     if request.format in KERAS_FORMATS:
         if not path.exists():
             raise InputError(f"there is no checkpoint {path}")
+        if request.root:
+            raise UsageError(
+                f"{path.name} holds one model, so there is no root {request.root!r}",
+                hint="leave --root out",
+            )
         return
     index = path.with_name(path.name + ".index")
     if not index.is_file():

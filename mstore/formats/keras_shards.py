@@ -72,6 +72,18 @@ def map_of_shard(path: Path) -> Path | None:
     return candidate if listed else None
 
 
+def listed_shards(path: Path) -> list[str]:
+    """Return the names of the files that the map at ``path`` lists, sorted.
+
+    Raises:
+        DamagedFileError: it is no such map, or damaged.
+    """
+    weight_map = _weight_map(path)
+    if not weight_map:
+        raise damaged(str(path), "it lists no files of weights")
+    return sorted({name for files in weight_map.values() for name in files})
+
+
 def _weight_map(path: Path) -> dict[str, list[str]] | None:
     # Other files may begin like this one, and be of any size and content.
     named = path.name.endswith("weights.json")

@@ -11,7 +11,7 @@ from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.proof import ProvenVariable, prove
-from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.domain.signatures import Signature, TensorSpec
@@ -33,7 +33,8 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
+            model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
         inputs: dtype and shape by input key, where the model does not say.
         root: where the model is in the checkpoint; None finds it.
@@ -127,7 +128,7 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
             f"exporting {name} needs the model's architecture, and no builder is recorded",
             hint=f"give one: mstore export {name} --builder FILE.py:FUNCTION",
         )
-    named = manifest.architecture != "keras"
+    named = row.checkpoint.format not in SELF_DESCRIBING
     info = None if spec is None else describe(spec, options.search_path, named=named)
     return _trace(context, row, manifest, info, options, work)
 

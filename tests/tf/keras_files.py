@@ -110,13 +110,21 @@ class Filed:
 
 
 def export_file(
-    path: Path, form: str, output: Path, builder: str | None = None, **options: Any
+    path: Path,
+    form: str,
+    output: Path,
+    builder: str | None = None,
+    *,
+    at: str = FILED,
+    **options: Any,
 ) -> Filed:
     """Trace and look; raise what that raises.
 
-    ``builder`` is a function of ``filed.py``, or empty for the file alone.
+    ``builder`` is a function of ``filed.py``, or empty for the file alone; ``at`` is another file.
     """
-    spec = None if builder is None else f"{FILED}:{builder}".rstrip(":")
+    spec = at if at != FILED else None
+    if builder is not None:
+        spec = f"{at}:{builder}".rstrip(":")
     request = TraceRequest(path, output, spec, format=layout_of(form), **options)
     result = trace(request, timeout=LIMIT)
     make_reproducible(output)

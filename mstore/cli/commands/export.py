@@ -31,7 +31,7 @@ def export(
         typer.Option(
             "--builder",
             metavar="FILE.py:NAME",
-            help="What builds the model; default: what add recorded.",
+            help="What builds the model (FILE.py: its classes); default: what add recorded.",
         ),
     ] = None,
     builder_arg: Annotated[

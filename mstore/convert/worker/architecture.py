@@ -10,6 +10,7 @@ import keras
 
 from mstore.convert.builders import split
 from mstore.convert.request import TraceRequest
+from mstore.convert.worker.dialects import import_old, is_old
 from mstore.convert.worker.keras_staging import Staged
 from mstore.convert.worker.loading import (
     import_builder,
@@ -18,7 +19,7 @@ from mstore.convert.worker.loading import (
     run_builder,
 )
 from mstore.convert.worker.rebuilding import run_builder_again
-from mstore.convert.worker.vetting import aliases, refuse_code
+from mstore.convert.worker.vetting import aliases, refuse_code, refuse_operations
 from mstore.errors import Error, InputError
 from mstore.servable import Servable
 
@@ -35,7 +36,6 @@ class Architecture:
     Attributes:
         is_builders: whether the builder made the model, and not the file.
         warnings: for the user.
-        environment: versions of what was used besides Keras.
     """
 
     def __init__(self, request: TraceRequest, staged: Staged) -> None:
@@ -51,7 +51,7 @@ class Architecture:
         self._module: types.ModuleType | None = None
         self.is_builders = False
         self.warnings: list[str] = []
-        self.environment: dict[str, str] = {}
+        self._is_old = False
 
     def make(self) -> Servable:
         """Make the model.
@@ -80,6 +80,9 @@ class Architecture:
 
     def load_weights(self, model: Any, path: Path) -> None:
         """Load the weights from a file of the checkpoint's form."""
+        if is_old(model) and not path.name.endswith(".weights.h5"):
+            model.load_weights(str(path))
+            return
         # What does not fit is left as it is; what was left shows by the dye.
         model.load_weights(str(path), skip_mismatch=True)
 
@@ -103,21 +106,47 @@ class Architecture:
             refuse_code(staged.config, name)
         known = {**keras.saving.get_custom_objects(), **objects}
         objects = {**objects, **aliases(staged.config, known, name)}
+        if self._is_old:
+            return self._load(old_keras(name, ""), staged.original, objects)
         try:
-            return keras.saving.load_model(
-                str(staged.architecture),
-                custom_objects=objects,
-                compile=False,
-                safe_mode=not request.trust,
+            return self._load(keras, staged.architecture, objects)
+        except InputError as exc:
+            if staged.original is None or not staged.keras_version.startswith("2."):
+                raise
+            model = self._load(old_keras(name, exc.message), staged.original, objects)
+            self._is_old = True
+            self.warnings.append(
+                f"{name} was written by Keras {staged.keras_version}, and Keras "
+                f"{keras.__version__} cannot rebuild it; tf-keras did"
+            )
+            return model
+
+    def _load(self, library: Any, path: Path | None, objects: Mapping[str, Any]) -> Any:
+        request = self._request
+        if library is not keras and not request.trust:
+            refuse_operations(self._staged.config, request.checkpoint.name)
+        try:
+            return library.models.load_model(
+                str(path), custom_objects=objects, compile=False, safe_mode=not request.trust
             )
         except Error:
             raise
         except Exception as exc:  # the border to Keras, and to classes of the user's
             raise InputError(
-                f"Keras {keras.__version__} cannot rebuild the model of {name}: {exc}",
+                f"{library.__name__} {library.__version__} cannot rebuild the model of "
+                f"{request.checkpoint.name}: {exc}",
                 hint="name the Python file that defines its classes: --builder FILE.py; or what "
                 "makes the model: --builder FILE.py:FUNCTION",
             ) from exc
+
+
+def old_keras(name: str, why: str) -> Any:
+    """Return tf-keras.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    return import_old(f"{name} is a model of Keras 2, which Keras 3 cannot rebuild ({why[:200]})")
 
 
 def custom_objects(module: types.ModuleType) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import h5py
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.architecture import Architecture
 from mstore.convert.worker.constants import Snapshot
+from mstore.convert.worker.dialects import environment
 from mstore.convert.worker.dyeing import Landed, find_sources
 from mstore.convert.worker.keras_staging import Staged, stage
 from mstore.convert.worker.live import Weight, all_weights, known_weights
@@ -16,9 +17,9 @@ from mstore.convert.worker.loading import users_code
 from mstore.convert.worker.locating import listed
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.restoring import refresh_derived
-from mstore.convert.worker.sources import Restored
+from mstore.convert.worker.sources import AVERAGES_KEPT, Restored
 from mstore.convert.worker.weights_files import Dataset, list_datasets, read, read_from
-from mstore.errors import InputError, ProofError, UsageError
+from mstore.errors import InputError, ProofError
 
 _MIXED = " was loaded, but is no plain copy of one dataset"
 _SEED = "seed_generator"
@@ -37,15 +38,9 @@ class KerasFile:
         """Open the files.
 
         Raises:
-            UsageError: if the request names a place in an object graph, which there is none of.
             DamagedFileError: if a file is damaged or not of its format.
             InputError: if a file is not as Keras writes it.
         """
-        if request.root:
-            raise UsageError(
-                f"{request.checkpoint.name} holds one model, so there is no root {request.root!r}",
-                hint="leave --root out",
-            )
         self._request = request
         self._dyed = scratch / "dyed"
         for directory in (scratch / "real", self._dyed):
@@ -74,7 +69,7 @@ class KerasFile:
             before=before,
             faults=dict.fromkeys(landed.mixed, _MIXED),
             unused=tuple(dataset.key for dataset in self._unused(landed)),
-            warnings=tuple(self._architecture.warnings),
+            warnings=(*self._architecture.warnings, *_cautions(self._staged.config)),
         )
 
     def put_back(self) -> None:
@@ -99,7 +94,7 @@ class KerasFile:
         return {
             "h5py": str(h5py.__version__),
             **({"written_by_keras": written} if written else {}),
-            **self._architecture.environment,
+            **environment(),
         }
 
     def _find_sources(self, model: Any, weights: Iterable[Weight], before: Snapshot) -> Landed:
@@ -184,6 +179,14 @@ class KerasFile:
         ]
         values = [read_from(self._staged.shards, other).tobytes() for other in (dataset, *inner)]
         return values[0] in values[1:]
+
+
+def _cautions(config: Any) -> list[str]:
+    """Return a warning if the optimizer that was saved with the model keeps averages."""
+    for part in ("compile_config", "optimizer", "config"):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    keeps = isinstance(config, Mapping) and config.get("use_ema") is True
+    return [AVERAGES_KEPT] if keeps else []
 
 
 def _is_trainings(dataset: Dataset) -> bool:

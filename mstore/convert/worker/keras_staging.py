@@ -3,27 +3,20 @@
 A file is known by its content, and Keras goes by its name.
 """
 
-import json
-import re
-import shutil
-import zipfile
-import zlib
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import h5py
 
 from mstore.convert.request import TraceRequest
 from mstore.disk import os_errors
-from mstore.errors import DamagedFileError, InputError
-
-_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_ASSETS = "assets"
-_SHARD = re.compile(r"(?P<base>[^/\\]+)_\d{5,}\.weights\.h5")
-_FLOOR = 1 << 28
-_EXPANSION = 1000
-_LONGEST_CONFIG = 1 << 28
+from mstore.errors import DamagedFileError
+from mstore.formats.files import open_regular, read_limited
+from mstore.formats.keras_members import ASSETS, CONFIG, MAX_JSON, METADATA, WEIGHTS, parse_object
+from mstore.formats.keras_shards import listed_shards
+from mstore.formats.windows import Window
+from mstore.formats.zip_members import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +28,7 @@ class Staged:
         shards: the HDF5 files themselves.
         architecture: what ``load_model`` takes; None where there are only weights.
         config: configuration of the model; None where there are only weights.
+        original: what tf-keras's ``load_model`` takes, which knows no directories.
         keras_version: version that wrote it, as far as it says.
     """
 
@@ -42,6 +36,7 @@ class Staged:
     shards: tuple[Path, ...]
     architecture: Path | None = None
     config: Any = None
+    original: Path | None = None
     keras_version: str = ""
 
 
@@ -54,7 +49,7 @@ def stage(request: TraceRequest, scratch: Path) -> Staged:
 
     Raises:
         DamagedFileError: if the file is damaged or not of its format.
-        InputError: if it holds what Keras would not write.
+        InputError: if it holds what is not accepted.
     """
     path = request.checkpoint.absolute()
     with os_errors(f"cannot read {path}"):
@@ -62,13 +57,14 @@ def stage(request: TraceRequest, scratch: Path) -> Staged:
             case "keras":
                 directory = scratch / "model"
                 _unpack(path, directory)
-                return _directory(directory, path)
+                link = _linked(path, scratch / "model.keras")
+                return replace(_directory(directory, path), original=link)
             case "keras-directory":
                 return _directory(path, path)
             case "weights-json":
                 return _sharded(path, scratch)
             case "weights-h5":
-                file = _linked(path, scratch / _WEIGHTS)
+                file = _linked(path, scratch / WEIGHTS)
                 return Staged(file, (file,))
             case _:
                 return _legacy(_linked(path, scratch / "model.h5"), path)
@@ -80,88 +76,39 @@ def _linked(path: Path, link: Path) -> Path:
 
 
 def _unpack(path: Path, directory: Path) -> None:
-    """Unpack the members that Keras writes, each checked; others are left in the archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not _is_wanted(info, path):
-                    continue
-                target = directory / info.filename
+    """Unpack the members that Keras writes; others are left in the archive."""
+    with open_regular(path) as file:
+        archive = Archive(Window.whole(file.fileno(), str(path)))
+        for member in archive.members:
+            if member.name in {CONFIG, METADATA, WEIGHTS} or member.name.startswith(ASSETS):
+                target = directory / member.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(info) as source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
-        raise DamagedFileError(
-            f"{path.name} is no archive of Keras, or damaged: {exc}", path=str(path)
-        ) from exc
-    except FileExistsError as exc:
-        raise DamagedFileError(f"{path.name} holds a file twice", path=str(path)) from exc
-
-
-def _is_wanted(info: zipfile.ZipInfo, path: Path) -> bool:
-    parts = PurePosixPath(info.filename).parts
-    if info.is_dir() or not (
-        info.filename in {_CONFIG, _METADATA, _WEIGHTS} or (len(parts) > 1 and parts[0] == _ASSETS)
-    ):
-        return False
-    if ".." in parts or "\\" in info.filename or "\0" in info.filename:
-        raise InputError(f"{path.name} holds a file outside of its directory: {info.filename!r}")
-    if info.file_size > max(_FLOOR, _EXPANSION * info.compress_size):
-        raise InputError(
-            f"{info.filename} in {path.name} would unpack to {info.file_size} bytes, from "
-            f"{info.compress_size}"
-        )
-    return True
+                with target.open("xb") as output:
+                    output.writelines(archive.stream(member))
 
 
 def _directory(directory: Path, path: Path) -> Staged:
-    weights = directory / _WEIGHTS
-    for file in (directory / _CONFIG, weights):
-        if not file.is_file():
-            raise DamagedFileError(
-                f"{path.name} has no {file.name}, so it is no model of Keras", path=str(path)
-            )
-    metadata = directory / _METADATA
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        raise DamagedFileError(f"{path} has no {WEIGHTS}", path=str(path))
+    metadata = directory / METADATA
     version = _json(metadata, path).get("keras_version") if metadata.is_file() else None
-    config = _json(directory / _CONFIG, path)
-    return Staged(weights, (weights,), directory, config, str(version or ""))
+    config = _json(directory / CONFIG, path)
+    return Staged(weights, (weights,), directory, config, keras_version=str(version or ""))
 
 
-def _json(file: Path, path: Path) -> Any:
-    if file.stat().st_size > _LONGEST_CONFIG:
-        raise InputError(f"{file.name} in {path.name} is too long to be a configuration")
-    return _parsed(file.read_bytes(), file.name, path)
-
-
-def _parsed(data: bytes | str, name: str, path: Path) -> Any:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise DamagedFileError(f"{name} in {path.name} is no JSON: {exc}", path=str(path)) from exc
-    if not isinstance(value, dict):
-        raise DamagedFileError(f"{name} in {path.name} is no JSON object", path=str(path))
-    return value
+def _json(file: Path, path: Path) -> dict[str, Any]:
+    return parse_object(read_limited(file, MAX_JSON), str(path), file.name)
 
 
 def _sharded(path: Path, scratch: Path) -> Staged:
-    names: dict[str, str] = {}
-    index = _json(path, path)
-    listed = index.get("weight_map")
-    for files in listed.values() if isinstance(listed, dict) else ():
-        for name in files if isinstance(files, list) else [files]:
-            match = _SHARD.fullmatch(name) if isinstance(name, str) else None
-            if match is None:
-                raise InputError(f"{path.name} names {name!r}, which is no shard of weights")
-            names[name] = match["base"]
-    if len(set(names.values())) != 1:
-        raise DamagedFileError(f"{path.name} does not list its shards", path=str(path))
+    names = listed_shards(path)
     for name in names:
-        if not path.with_name(name).is_file():
-            raise InputError(f"{name}, which {path.name} lists, is not beside it")
         _linked(path.with_name(name), scratch / name)
     # Keras finds the first shard by the name of the index.
-    weights = _linked(path, scratch / f"{next(iter(names.values()))}.weights.json")
-    return Staged(weights, tuple(scratch / name for name in sorted(names)))
+    base = names[0].rpartition("_")[0]
+    weights = _linked(path, scratch / f"{base}.weights.json")
+    return Staged(weights, tuple(scratch / name for name in names))
 
 
 def _legacy(link: Path, path: Path) -> Staged:
@@ -177,7 +124,8 @@ def _legacy(link: Path, path: Path) -> Staged:
         ) from exc
     if not config:
         return Staged(link, (link,), keras_version=version)
-    return Staged(link, (link,), link, _parsed(config, "model_config", path), version)
+    found = parse_object(config.encode(), str(path), "model_config")
+    return Staged(link, (link,), link, found, link, version)
 
 
 def _text(value: Any) -> str:

@@ -83,13 +83,6 @@ def children(thing: Any) -> Mapping[str, Any]:
     return found
 
 
-def is_training_only(thing: Any) -> bool:
-    """Return whether ``thing`` is an optimizer, a metric or a random seed: no weights to serve."""
-    return isinstance(
-        thing, (keras.optimizers.Optimizer, keras.metrics.Metric, keras.random.SeedGenerator)
-    )
-
-
 def trainable_weights(model: Any) -> list[Weight]:
     """Return the trainable variables in the order in which an optimizer is built on them."""
     return _unique(getattr(model, "trainable_variables", ()))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Snapshot
+from mstore.convert.worker.dialects import environment
 from mstore.convert.worker.live import all_weights
 from mstore.convert.worker.loading import call_builder, load_builder, users_code
 from mstore.convert.worker.locating import locate, name_of
@@ -13,7 +14,7 @@ from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirm
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.rebuilding import run_builder_again
 from mstore.convert.worker.restoring import assign, refresh_derived, restore
-from mstore.convert.worker.sources import Restored
+from mstore.convert.worker.sources import AVERAGES_KEPT, Restored
 from mstore.convert.worker.trained import Trained
 
 _PARTS = ("", "-keys", "-values")
@@ -79,8 +80,8 @@ class ObjectCheckpoint:
         self._put(prepared, found, bind_unreached(prepared.model, self._trained, found))
 
     def environment(self) -> Mapping[str, str]:
-        """Return nothing: TensorFlow itself reads these checkpoints."""
-        return {}
+        """Return the version of tf-keras, if the builder uses it."""
+        return environment()
 
     def _put(self, prepared: Prepared, found: Match, bindings: Mapping[int, Bound]) -> None:
         path = self._trained.paths[found.node]
@@ -112,8 +113,5 @@ class ObjectCheckpoint:
                 f"({listed_only[0].path} ...)"
             )
         if self._trained.has_averages:
-            warnings.append(
-                "the optimizer keeps moving averages of the weights (use_ema); the weights "
-                "themselves are exported, not their averages"
-            )
+            warnings.append(AVERAGES_KEPT)
         return warnings

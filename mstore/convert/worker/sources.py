@@ -11,6 +11,12 @@ from typing import Protocol
 from mstore.convert.worker.constants import Snapshot
 from mstore.convert.worker.preparing import Prepared
 
+AVERAGES_KEPT = (
+    "the optimizer keeps moving averages of the weights (use_ema); the weights themselves are "
+    "exported, not their averages"
+)
+"""Warning about an optimizer whose averages are no weights of the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:

@@ -16,7 +16,18 @@ _FUNCTIONS = frozenset(
 )
 _FUNCTION = "function"
 _LAMBDA = "__lambda__"
-_CODE_TYPES = frozenset({"lambda", "raw"})
+_COMPUTING = frozenset({"__operators__", "image", "linalg", "math", "nn", "signal", "strings"})
+_NAMES = (
+    "abs add argmax argmin argsort boolean_mask broadcast_to cast clip_by_value concat cos cumsum "
+    "divide einsum equal exp expand_dims eye fill gather gather_nd greater greater_equal identity "
+    "less less_equal logical_and logical_not logical_or matmul maximum meshgrid minimum multiply "
+    "norm not_equal one_hot ones ones_like pad pow range rank realdiv reduce_all reduce_any "
+    "reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat reshape "
+    "reverse roll round rsqrt scatter_nd shape sigmoid sign sin size slice sort split sqrt square "
+    "squeeze stack stop_gradient strided_slice subtract tanh tensordot tile transpose truediv "
+    "unstack where zeros zeros_like"
+)
+_PLAIN = frozenset(_NAMES.split())
 _SHOWN = 8
 
 
@@ -107,7 +118,35 @@ def _holds_code(thing: Mapping[str, Any]) -> bool:
     kinds = {config.get(f"{part}_type") for part in (_FUNCTION, "output_shape", "mask")}
     return any(
         isinstance(part, Mapping) and part.get("class_name") == _LAMBDA for part in parts
-    ) or bool(kinds & _CODE_TYPES or isinstance(parts[0], list))
+    ) or bool("lambda" in kinds or isinstance(parts[0], list))
+
+
+def refuse_operations(config: Any, file: str) -> None:
+    """Refuse operations of TensorFlow that do more than compute, in models of Keras 2.
+
+    Its ``TFOpLambda`` layers name any function of TensorFlow, those that write files too.
+
+    Raises:
+        InputError: naming them.
+    """
+    names = {
+        str(_inner(layer).get("function"))
+        for layer in _dicts(config)
+        if layer.get("class_name") in {"TFOpLambda", "SlicingOpLambda", "ClassMethod"}
+    }
+    bad = sorted(
+        name for name in names if name.partition(".")[0] not in _COMPUTING and name not in _PLAIN
+    )
+    if bad:
+        raise InputError(
+            f"{file} calls operations that may do more than compute: {', '.join(bad[:_SHOWN])}",
+            hint="run it with --trust if you know who wrote the file",
+        )
+
+
+def _inner(thing: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = thing.get("config")
+    return config if isinstance(config, Mapping) else {}
 
 
 def _name(thing: Mapping[str, Any]) -> str:
