@@ -1,7 +1,8 @@
 """Feeds damaged Keras files to the readers and reports what came of it.
 
 Run as a process of its own, so that its memory and that of its children can be measured:
-``python -m tests.formats.hostile_keras MUTANTS [FORMAT]...`` prints one JSON object.
+``python -m tests.formats.hostile_keras MUTANTS [FORMAT]...``, or ``CASE FILE``, prints one JSON
+object.
 """
 
 import json
@@ -174,8 +175,74 @@ def peak_kib() -> int:
     return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
+def many_members(directory: Path) -> Path:
+    """Fill the directory of an archive to the most that is read."""
+    files = {f"assets/{at:x}": b"" for at in range(70_000)}
+    return write_archive(directory / "m.keras", {**members(), **files})
+
+
+def config_of_lists(directory: Path) -> Path:
+    """Write the JSON that takes the most memory for its size."""
+    text = b'{"class_name": "X", "a": [' + b"[]," * 2_790_000 + b"[]]}"
+    return write_archive(directory / "m.keras", members(config=text), zipfile.ZIP_DEFLATED)
+
+
+def map_of_lists(directory: Path) -> Path:
+    path = directory / "m.weights.json"
+    path.write_bytes(b'{"weight_map": {}, "a": [' + b"[]," * 1_390_000 + b"[]]}")
+    return path
+
+
+def zeros_to_decode(directory: Path) -> Path:
+    """Store zeros in the largest chunks that are taken, up to what they may unfold to."""
+
+    def fill(file: Any) -> None:
+        for number in range(4):
+            group = file.create_group(f"layers/a{number}/vars")
+            options = {"chunks": (1 << 22,), "compression": "gzip", "shuffle": True}
+            group.create_dataset("0", data=np.zeros(1 << 24, "f4"), **options)
+
+    path = directory / "m.weights.h5"
+    path.write_bytes(h5_bytes(fill))
+    return path
+
+
+def many_small(directory: Path) -> Path:
+    """Write nearly as many datasets as are taken."""
+
+    def fill(file: Any) -> None:
+        for number in range(9_900):
+            group = file.create_group(f"layers/a{number}/vars")
+            group["0"] = np.float32(number)
+
+    path = directory / "m.weights.h5"
+    path.write_bytes(h5_bytes(fill))
+    return path
+
+
+CASES: dict[str, Callable[[Path], Path]] = {
+    "many members": many_members,
+    "config of lists": config_of_lists,
+    "map of lists": map_of_lists,
+    "zeros": zeros_to_decode,
+    "many small": many_small,
+}
+
+
+def run_case(name: str) -> None:
+    """Read what another process wrote, so that only reading is measured."""
+    path = Path(sys.argv[2])
+    start = time.monotonic()
+    found = outcome(lambda: use(path))
+    report = {"outcomes": {found: 1}, "seconds": time.monotonic() - start, "kib": peak_kib()}
+    json.dump(report | {"case": name}, sys.stdout)
+
+
 def main() -> None:
-    """Mutate each format so many times."""
+    """Mutate each format so many times, or read the file of the case that is named."""
+    if sys.argv[1] in CASES:
+        run_case(sys.argv[1])
+        return
     mutants, names = int(sys.argv[1]), sys.argv[2:] or list(FORMATS)
     outcomes: Counter[str] = Counter()
     slowest = 0.0

@@ -20,7 +20,7 @@ from mstore.errors import DamagedFileError, Error, InputError
 from mstore.formats import hdf5_child, hdf5_process, keras_shards, zip_members
 from mstore.formats.keras_read import read_keras
 from mstore.formats.windows import Window
-from tests.formats.hostile_keras import FORMATS, use, use_layout
+from tests.formats.hostile_keras import CASES, FORMATS, use, use_layout
 from tests.formats.keras_writer import (
     BIAS,
     KERNEL,
@@ -54,6 +54,13 @@ def test_mutants_end_in_words_or_are_read(name: str) -> None:
     assert sum(report["outcomes"].values()) == MUTANTS
     assert len(report["outcomes"]) > 3
     assert report["strays"] == []
+    assert report["kib"] < MEMORY_KIB
+    assert report["seconds"] < 10
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hostile_files_cost_little(case: str, tmp_path: Path) -> None:
+    report = report_of(case, str(CASES[case](tmp_path)))
     assert report["kib"] < MEMORY_KIB
     assert report["seconds"] < 10
 

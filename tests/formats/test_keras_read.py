@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import h5py
 import numpy as np
@@ -114,7 +114,7 @@ def test_weights_are_taken_from_where_they_stand(tmp_path: Path) -> None:
     assert layout.prefix == tmp_path / "epoch_12"
     assert layout.files == layout.table.files == (".weights.h5",)
     assert layout.step == (1200, "optimizer/vars/0")
-    assert layout.architecture is layout.decode is layout.identity is None
+    assert (layout.architecture, layout.decode, layout.identity) == (None, None, None)
 
 
 def test_variables_are_named_by_the_layers_around_them(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ NUMBERS = (
 @pytest.mark.parametrize("dtype", NUMBERS)
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_every_type_of_numbers_comes_out_little_endian(
-    tmp_path: Path, dtype: str, order: str
+    tmp_path: Path, dtype: str, order: Literal["<", ">"]
 ) -> None:
     values = np.arange(-3, 9).astype(dtype).reshape(3, 4)
 
@@ -333,7 +333,7 @@ def test_bfloat16_is_told_by_its_attribute(tmp_path: Path) -> None:
     assert raw(layout, contents(layout), half) == bits.tobytes()
 
 
-AWKWARD = {
+AWKWARD: dict[str, dict[str, Any]] = {
     "chunked": {"chunks": (7, 3)},
     "gzip": {"chunks": (7, 3), "compression": "gzip", "shuffle": True, "fletcher32": True},
     "lzf": {"chunks": (40, 30), "compression": "lzf"},
