@@ -299,6 +299,7 @@ class Store:
         timeout: float | None = None,
         message: str | None = None,
         search_path: StrPath = ".",
+        weights: str | None = None,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -313,6 +314,8 @@ class Store:
             timeout: seconds for the conversion, and again for the check.
             message: why, for the ledger.
             search_path: directory for relative builder files and builder modules.
+            weights: ``"raw"`` or ``"ema"``: the weights, or their moving averages where an
+                optimizer keeps them. Where both are there and differ, one must be named.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
@@ -331,6 +334,7 @@ class Store:
             timeout=timeout,
             message=message,
             search_path=Path(search_path),
+            weights=weights,
         )
         return export(self._context, reference, options)
 

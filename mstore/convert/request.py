@@ -57,6 +57,8 @@ class TraceRequest:
         root: dotted path of the model in the checkpoint's object graph; None finds it.
         allow_unrestored: names of variables that need not come from the checkpoint.
         search_path: directory for relative builder files, and for the import of builder modules.
+        weights: ``raw`` for the weights, ``ema`` for the moving averages that an optimizer keeps
+            of them; None is refused where a checkpoint has both and they differ.
     """
 
     checkpoint: Path
@@ -67,6 +69,7 @@ class TraceRequest:
     root: str | None = None
     allow_unrestored: tuple[str, ...] = ()
     search_path: Path = Path()
+    weights: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON; ``from_json`` gives an equal one, with absolute paths."""
@@ -79,6 +82,7 @@ class TraceRequest:
             "root": self.root,
             "allow_unrestored": list(self.allow_unrestored),
             "search_path": str(self.search_path.absolute()),
+            "weights": self.weights,
         }
 
     @classmethod
@@ -93,6 +97,7 @@ class TraceRequest:
             root=body["root"],
             allow_unrestored=tuple(body["allow_unrestored"]),
             search_path=Path(body["search_path"]),
+            weights=body.get("weights"),
         )
 
 

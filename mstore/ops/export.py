@@ -50,6 +50,7 @@ class ExportOptions:
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
+        weights: ``raw`` or ``ema``, where an optimizer keeps moving averages; None asks.
     """
 
     builder: str | None = None
@@ -61,6 +62,7 @@ class ExportOptions:
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
+    weights: str | None = None
 
 
 def export(context: Context, reference: str, options: ExportOptions) -> Version:
@@ -148,6 +150,7 @@ def _convert(
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
+        weights=options.weights,
     )
     context.progress.start("tracing the model", None)
     try:
@@ -218,6 +221,7 @@ class _Commit:
                 "inputs": {key: spec.to_json() for key, spec in self.options.inputs.items()},
                 "root": made.result.root,
                 "allow_unrestored": list(self.options.allow_unrestored),
+                "weights": self.options.weights,
             },
             environment=made.result.environment,
         )

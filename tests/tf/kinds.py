@@ -75,6 +75,13 @@ def disturb(model: Any) -> None:
             variable.assign(variable + tf.cast(np.abs(noise), variable.dtype))
 
 
+def refresh(model: Any) -> None:
+    """Let ``Normalization`` use the statistics that `disturb` has changed."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
 def arrays(value: Any, name: str = "output_0") -> Feed:
     value = value if isinstance(value, dict) else {name: value}
     return {key: np.asarray(tensor) for key, tensor in value.items()}
@@ -313,6 +320,7 @@ def adapted_columns(directory: Path) -> Made:
     }
     tensors = {key: tf.constant(value) for key, value in feed.items()}
     train(model, lambda: model(tensors))
+    refresh(model)
     feed["city"] = np.array([[text.encode() for text in row] for row in feed["city"]], object)
     return made(directory, "columns.py:census", model, feed, model(tensors))
 
@@ -370,7 +378,7 @@ def serialized_examples(directory: Path) -> Made:
     x = floats(4, 3) * 3 + 1
     model.layers[1].adapt(x)
     fit(model, x)
-    model.layers[1].finalize_state()
+    refresh(model)
     messages = []
     for row in x:
         feature = {"x": tf.train.Feature(float_list=tf.train.FloatList(value=row.tolist()))}
@@ -610,3 +618,56 @@ def many_dtypes(directory: Path) -> Made:
     module.half.assign([0.5, -2.0])
     module.steps.assign([9, 200])
     return made(directory, "modules.py:many_dtypes", module, {"x": x}, module(x))
+
+
+# --- averages ---------------------------------------------------------------------------------
+
+
+def averaged(directory: Path, build: str = "averaged", overwrite: bool = False) -> Made:
+    """Train with averages; the second signature of ``live`` is what the averages give."""
+    model = model_of(getattr(REGIMES, build)())
+    x = floats(8, 4)
+    optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9)
+    train(model, lambda: model(x), optimizer)
+    if overwrite:
+        optimizer.finalize_variable_values(model.trainable_variables)
+    result = made(
+        directory, f"regimes.py:{build}", model, {"x": x}, model(x),
+        objects={"optimizer": optimizer},
+    )  # fmt: skip
+    optimizer.finalize_variable_values(model.trainable_variables)
+    result.live["ema"] = arrays(model(x, training=False))
+    return result
+
+
+def averaged_in_slots(directory: Path) -> Made:
+    """Averages of an optimizer with slots, as TensorFlow Addons kept them."""
+    model, x = REGIMES.averaged(), floats(8, 4)
+    train(model, lambda: model(x))
+    slots = [tf.Variable(w.value * 0.5, name="average") for w in model.trainable_variables]
+    prefix = tf.train.Checkpoint(model=model, slots=Slots(model, slots)).write(
+        str(directory / "ckpt")
+    )
+    live = {DEFAULT: arrays(model(x))}
+    for weight, slot in zip(model.trainable_variables, slots, strict=True):
+        weight.assign(slot)
+    live["ema"] = arrays(model(x))
+    return Made(Path(prefix), "regimes.py:averaged", {DEFAULT: {"x": x}}, live)
+
+
+def averaged_by_keras_2(directory: Path) -> Made:
+    """Averages among the variables of an optimizer, told by their names."""
+    model, x = REGIMES.averaged(), floats(8, 4)
+    train(model, lambda: model(x))
+    optimizer = tf.Module()
+    optimizer._iterations = tf.Variable(3, dtype=tf.int64)
+    optimizer._variables = [
+        tf.Variable(w.value * 0.5, name=f"Adam/average/{w.value.name.removesuffix(':0')}")
+        for w in model.trainable_variables
+    ]
+    prefix = tf.train.Checkpoint(model=model, optimizer=optimizer).write(str(directory / "ckpt"))
+    live = {DEFAULT: arrays(model(x))}
+    for weight, average in zip(model.trainable_variables, optimizer._variables, strict=True):
+        weight.assign(average)
+    live["ema"] = arrays(model(x))
+    return Made(Path(prefix), "regimes.py:averaged", {DEFAULT: {"x": x}}, live)

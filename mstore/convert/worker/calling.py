@@ -133,16 +133,29 @@ def _uncallable(
 
 @contextlib.contextmanager
 def eager_building() -> Iterator[None]:
-    """Let Keras build layers by the eager call itself, not by a symbolic one before it."""
-    original = getattr(keras_layer, "might_have_unbuilt_state", None)
+    """Let Keras build layers by the eager call itself, not by a symbolic one before it.
+
+    Models that make a layer in their first call may: Keras locks them only after the symbolic one.
+    """
+    with (
+        _replaced(keras_layer, "might_have_unbuilt_state", lambda _layer: False),
+        _replaced(keras.Layer, "_lock_state", lambda _layer: None),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, stand_in: Any) -> Iterator[None]:
+    """Replace an attribute for a while, where this version of Keras has it."""
+    original = getattr(owner, name, None)
     if original is None:
         yield
         return
-    keras_layer.might_have_unbuilt_state = lambda _layer: False
+    setattr(owner, name, stand_in)
     try:
         yield
     finally:
-        keras_layer.might_have_unbuilt_state = original
+        setattr(owner, name, original)
 
 
 def ways(model: Any, inputs: Iterable[str]) -> list[Way]:

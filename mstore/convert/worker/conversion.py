@@ -8,6 +8,7 @@ from typing import Any
 
 from mstore.convert.request import Sample, TraceRequest, TraceResult
 from mstore.convert.samples import write_samples
+from mstore.convert.worker.averages import choose
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Constant, Snapshot, constants
 from mstore.convert.worker.live import Weight, all_weights
@@ -101,6 +102,7 @@ def _restore(prepared: Prepared, trained: Trained, request: TraceRequest) -> _Co
     bindings = bind_unreached(prepared.model, trained, found)
     refuse_contradictions(bindings.values())
     refuse_unconfirmed(bindings.values(), request.allow_unrestored)
+    bindings = choose(bindings, trained, request.weights)
     before = Snapshot(all_weights(prepared.model))
     _put(prepared, trained, request, found, bindings)
     before.forget(bound.weight.variable.numpy() for bound in bindings.values())
@@ -192,11 +194,6 @@ def _caution(work: _Conversion) -> None:
             f"{len(listed_only)} variable(s) are in Python lists or dicts, which checkpoints do "
             f"not follow; they are taken from an optimizer's list ({listed_only[0].path} ...)"
         )
-    if work.trained.has_averages:
-        work.warnings.append(
-            "the optimizer keeps moving averages of the weights (use_ema); the weights themselves "
-            "are exported, not their averages"
-        )
     work.warnings += cautions(work.prepared.entries, work.functions)
 
 
@@ -205,6 +202,7 @@ def _refuse_unstable(work: _Conversion, found: Sequence[Constant]) -> None:
         place = name_of(work.trained, work.found.node)
         match = locate(other.model, work.trained, place)
         bindings = bind_unreached(other.model, work.trained, match)
+        bindings = choose(bindings, work.trained, work.request.weights)
         _put(other, work.trained, work.request, match, bindings)
         return list(_trace(other, work.request).values())
 
@@ -262,5 +260,5 @@ def _result(
 
 def _unused(work: _Conversion) -> list[str]:
     """Return the tensors of no optimizer that the model does not have."""
-    known = {bound.leaf.key for bound in work.bindings.values()}
+    known = {bound.instead_of or bound.leaf.key for bound in work.bindings.values()}
     return [key for key in work.trained.weights_of_no_optimizer() if key not in known]

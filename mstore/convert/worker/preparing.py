@@ -64,7 +64,9 @@ def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
     default: Entry | None = None
     dims: Mapping[str, tuple[int, ...]] = {}
     if functional is not None:
-        default = functional_entry(servable.model, given, functional)
+        # Signatures of the user's take inputs of their own, such as encoded pictures.
+        own = {} if servable.signatures else given
+        default = functional_entry(servable.model, own, functional)
     elif given and not servable.signatures:
         servable, default, dims = find_call(servable, given, build)
     entries = _entries(servable, default, given)
@@ -91,7 +93,7 @@ def _entries(
         if default is None:
             raise _unknown_inputs(servable.model)
         return (default,)
-    known = dict(default.specs) if default is not None else dict(given)
+    known = {**(default.specs if default is not None else {}), **given}
     entries = [signature_entry(name, function, known) for name, function in functions.items()]
     if DEFAULT not in functions:
         # Clients that name no signature get this one; the first is the default, as in Keras.

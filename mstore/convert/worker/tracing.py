@@ -13,6 +13,7 @@ from mstore.convert.request import TraceRequest
 from mstore.convert.worker.entries import Entry
 from mstore.convert.worker.live import reachable
 from mstore.convert.worker.loading import users_code
+from mstore.convert.worker.without_xla import convolutions_without_xla
 from mstore.errors import BuilderError, InputError
 
 _INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -85,7 +86,8 @@ def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:
         tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in entry.specs.items()
     ]
     function = tf.function(serve, input_signature=signature, autograph=autograph)
-    return function.get_concrete_function()
+    with convolutions_without_xla():
+        return function.get_concrete_function()
 
 
 def _outputs(entry: Entry, value: Any) -> dict[str, tf.Tensor]:

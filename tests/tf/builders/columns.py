@@ -109,7 +109,8 @@ class Counter(layers.Layer):
         )
 
     def call(self, ids):
-        return tf.stack([self.seen.lookup(ids), tf.cast(self.dense.lookup(ids), tf.float32)], -1)
+        both = [self.seen.lookup(ids), tf.cast(self.dense.lookup(ids), tf.float32)]
+        return tf.ensure_shape(tf.stack(both, -1), [None, 2])
 
 
 class Counted(keras.Model):

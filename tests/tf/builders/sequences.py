@@ -7,6 +7,7 @@ from keras import layers, ops
 from mstore import Servable
 
 
+@keras.saving.register_keras_serializable()
 class MinimalCell(layers.Layer):
     """A recurrent cell of one's own."""
 
@@ -20,6 +21,9 @@ class MinimalCell(layers.Layer):
             shape=(self.units, self.units), initializer="orthogonal", name="u"
         )
         self.forget = self.add_weight(shape=(self.units,), initializer="ones", name="forget")
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
 
     def call(self, x, states):
         (h,) = states
@@ -35,7 +39,7 @@ def tagger():
     x = layers.LSTM(5, return_sequences=True, recurrent_dropout=0.2)(x)
     x = layers.Bidirectional(
         layers.RNN(MinimalCell(3), return_sequences=True),
-        backward_layer=layers.RNN(MinimalCell(2), return_sequences=True, go_backwards=True),
+        backward_layer=layers.RNN(MinimalCell(3), return_sequences=True, go_backwards=True),
     )(x)
     x = layers.SimpleRNN(4, return_sequences=True)(x)
     return keras.Model(words, layers.Dense(3, activation="softmax", name="tag")(x))

@@ -99,7 +99,7 @@ def volumes_and_series():
     v = layers.Conv3D(2, 3)(volume)
     v = layers.Conv3DTranspose(2, 2)(v)
     v = layers.GlobalAveragePooling3D()(v)
-    s = layers.SeparableConv1D(4, 3, padding="causal" if False else "same")(series)
+    s = layers.SeparableConv1D(4, 3, padding="same")(series)
     s = layers.Conv1D(4, 3, padding="causal", dilation_rate=2)(s)
     s = layers.Conv1DTranspose(3, 3, strides=2)(layers.PReLU(shared_axes=[1])(s))
     s = layers.DepthwiseConv1D(2)(layers.Cropping1D(1)(s))
@@ -213,8 +213,8 @@ class Outer(keras.Model):
         super().__init__()
         inputs = keras.Input((4,))
         self.functional = keras.Model(inputs, layers.Dense(4, activation="relu")(inputs))
-        self.stack = keras.Sequential([self.functional, layers.Dense(4), keras.Sequential()])
-        self.stack.layers[-1].add(layers.Dense(4, use_bias=False))
+        last = keras.Sequential([layers.Dense(4, use_bias=False)])
+        self.stack = keras.Sequential([self.functional, layers.Dense(4), last])
         self.again = Inner(self.functional)
 
     def call(self, x):
