@@ -1,7 +1,7 @@
 """Runs the conversion in forks of one process that has imported TensorFlow.
 
 Most of the time of a conversion of a small model goes into that import. What runs is the worker's
-own entry; only how its process comes about differs from `mstore.convert.process`. Training runs in
+own code; only how its process comes about differs from `mstore.convert.process`. Training runs in
 forks as well, so that what a model leaves in its process (a global dtype, cached names) reaches no
 other.
 """
@@ -9,52 +9,61 @@ other.
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from mstore.convert.process import _error
 from mstore.convert.request import TraceRequest, TraceResult
 from mstore.convert.samples import read_samples
 from mstore.errors import Error
 
+_T = TypeVar("_T")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "KERAS_BACKEND": "tensorflow"}
 
 
-@contextmanager
-def forks(workers: int = 2) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool each of whose tasks runs in a fresh fork."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mstore.convert.worker.conversion", "tests.tf.exporting"])
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)  # for the server, which starts with the first task
-    try:
-        with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
-            yield pool
-    finally:
-        for name, value in before.items():
+class Forks:
+    """Two processes at a time, each a fresh fork for one task."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["mstore.convert.worker.conversion", "tests.tf.exporting"])
+        self._before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+        os.environ.update(_ENVIRONMENT)  # for the server, which starts with the first task
+        self._pool = ProcessPoolExecutor(2, context, max_tasks_per_child=1)
+
+    def __enter__(self) -> "Forks":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for name, value in self._before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
 
+    def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Run a function of a module in a fork, and return what it returns."""
+        return self._pool.submit(function, *arguments).result()
 
-def trace_in(pool: ProcessPoolExecutor) -> Callable[[TraceRequest], TraceResult]:
-    """Return a stand-in for `mstore.convert.trace.trace` that runs in a fork."""
-
-    def trace(request: TraceRequest, *, timeout: float | None = None) -> TraceResult:
+    def trace(self, request: TraceRequest, *, timeout: float | None = None) -> TraceResult:
+        """Stand in for `mstore.convert.trace.trace`."""
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "samples.npz")
             body = {**request.to_json(), "samples": str(file)}
-            answer = pool.submit(_convert, body).result(timeout)
+            answer = self._pool.submit(_convert, body).result(timeout)
             if "error" in answer:
                 raise _error(answer["error"], b"")
             return replace(TraceResult.from_json(answer), samples=read_samples(file))
-
-    return trace
 
 
 def _convert(body: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mstore.domain.signatures import TensorSpec
 from tests.tf.exporting import load, model_of, train
 
 Feed = dict[str, Any]
@@ -40,10 +41,11 @@ class Made:
     tolerance: float = 1e-6
 
 
-KINDS: dict[str, Callable[[Path], Made]] = {}
+Training = Callable[[Path], Made]
+KINDS: dict[str, Training] = {}
 
 
-def kind(function: Callable[[Path], Made]) -> Callable[[Path], Made]:
+def kind(function: Training) -> Training:
     KINDS[function.__name__] = function
     return function
 
@@ -193,8 +195,6 @@ def models_in_models(directory: Path) -> Made:
 
 @kind
 def unshaped_sequential(directory: Path) -> Made:
-    from mstore.domain.signatures import TensorSpec  # noqa: PLC0415
-
     model = STRUCTURED.sequential_without_shape()
     x = floats(8, 2, 3)
     fit(model, x)
@@ -624,7 +624,7 @@ def many_dtypes(directory: Path) -> Made:
 
 
 def averaged(directory: Path, build: str = "averaged", overwrite: bool = False) -> Made:
-    """Train with averages; the second signature of ``live`` is what the averages give."""
+    """Train with averages; under ``ema`` stands what the averages give."""
     model = model_of(getattr(REGIMES, build)())
     x = floats(8, 4)
     optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9)
@@ -640,19 +640,34 @@ def averaged(directory: Path, build: str = "averaged", overwrite: bool = False) 
     return result
 
 
+def averaged_in_list(directory: Path) -> Made:
+    return averaged(directory, "averaged_blocks")
+
+
 def averaged_in_slots(directory: Path) -> Made:
     """Averages of an optimizer with slots, as TensorFlow Addons kept them."""
-    model, x = REGIMES.averaged(), floats(8, 4)
-    train(model, lambda: model(x))
-    slots = [tf.Variable(w.value * 0.5, name="average") for w in model.trainable_variables]
-    prefix = tf.train.Checkpoint(model=model, slots=Slots(model, slots)).write(
-        str(directory / "ckpt")
-    )
-    live = {DEFAULT: arrays(model(x))}
-    for weight, slot in zip(model.trainable_variables, slots, strict=True):
-        weight.assign(slot)
-    live["ema"] = arrays(model(x))
-    return Made(Path(prefix), "regimes.py:averaged", {DEFAULT: {"x": x}}, live)
+    import tf_keras  # noqa: PLC0415 - Keras 2
+
+    class Averaging(tf_keras.optimizers.legacy.SGD):
+        def _create_slots(self, var_list: Any) -> None:
+            for variable in var_list:
+                self.add_slot(variable, "average", initializer="ones")
+
+    module, x = MODULES.Experts(), floats(8, 4)
+    module(x)
+    optimizer = Averaging(0.1)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(module(x) ** 2)
+    weights = module.trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+    result = made(
+        directory, "modules.py:experts", module, {"x": x}, module(x),
+        objects={"optimizer": optimizer},
+    )  # fmt: skip
+    for weight in weights:
+        weight.assign(optimizer.get_slot(weight, "average"))
+    result.live["ema"] = arrays(module(x))
+    return result
 
 
 def averaged_by_keras_2(directory: Path) -> Made:
@@ -671,3 +686,30 @@ def averaged_by_keras_2(directory: Path) -> Made:
         weight.assign(average)
     live["ema"] = arrays(model(x))
     return Made(Path(prefix), "regimes.py:averaged", {DEFAULT: {"x": x}}, live)
+
+
+# --- refused ----------------------------------------------------------------------------------
+
+
+def raw_variables_in_a_list(directory: Path) -> Made:
+    model = STRUCTURED.raw_variables(in_list=True)
+    x = floats(8, 2)
+    fit(model, x)
+    return made(
+        directory, "structured.py:raw_variables", model, {"x": x}, model(x),
+        builder_args={"in_list": "true"},
+    )  # fmt: skip
+
+
+def sparse_input(directory: Path) -> Made:
+    model = COLUMNS.sparse_input()
+    return made(directory, "columns.py:sparse_input", model, {}, 0.0)
+
+
+def ragged_input(directory: Path) -> Made:
+    return made(directory, "columns.py:ragged_input", COLUMNS.Ragged(), {}, 0.0)
+
+
+def compiled_function(directory: Path) -> Made:
+    module, x = REGIMES.Compiled(), floats(8, 2)
+    return made(directory, "regimes.py:compiled_function", module, {"x": x}, module(x))

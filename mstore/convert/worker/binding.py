@@ -138,14 +138,18 @@ def _refuse_surplus(
     ours = {bound[weight.key].leaf.key for weight in trainable}
     theirs = set(trained.weights_of_no_optimizer())
     # Quantizing puts an integer weight in the place of the trained one, under its name.
-    replaced = {b.leaf.full_name for b in bound.values() if b.leaf.dtype in _QUANTIZED} - {""}
+    replaced = tuple(
+        f"/{bind.leaf.full_name}"
+        for bind in bound.values()
+        if bind.leaf.dtype in _QUANTIZED and bind.leaf.full_name
+    )
     for node, leaves in lists.items():
         if not ours & {leaf.key for leaf in leaves}:
             continue
         surplus = [
             leaf
             for leaf in leaves
-            if leaf.key not in ours | theirs and leaf.full_name not in replaced
+            if leaf.key not in ours | theirs and not f"/{leaf.full_name}".endswith(replaced)
         ]
         if surplus:
             names = [leaf.full_name or leaf.key for leaf in surplus]

@@ -20,6 +20,7 @@ from keras.src.layers import layer as keras_layer
 
 from mstore.convert.madeup import TEXTS, choices
 from mstore.convert.worker.entries import DEFAULT, Entry
+from mstore.convert.worker.inference import replaced
 from mstore.errors import BuilderError, InputError
 from mstore.servable import Servable
 
@@ -138,24 +139,10 @@ def eager_building() -> Iterator[None]:
     Models that make a layer in their first call may: Keras locks them only after the symbolic one.
     """
     with (
-        _replaced(keras_layer, "might_have_unbuilt_state", lambda _layer: False),
-        _replaced(keras.Layer, "_lock_state", lambda _layer: None),
+        replaced(keras_layer, "might_have_unbuilt_state", lambda _: lambda _layer: False),
+        replaced(keras.Layer, "_lock_state", lambda _: lambda _layer: None),
     ):
         yield
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, stand_in: Any) -> Iterator[None]:
-    """Replace an attribute for a while, where this version of Keras has it."""
-    original = getattr(owner, name, None)
-    if original is None:
-        yield
-        return
-    setattr(owner, name, stand_in)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def ways(model: Any, inputs: Iterable[str]) -> list[Way]:

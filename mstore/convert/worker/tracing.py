@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.entries import Entry
+from mstore.convert.worker.inference import for_inference
 from mstore.convert.worker.live import reachable
 from mstore.convert.worker.loading import users_code
-from mstore.convert.worker.without_xla import convolutions_without_xla
 from mstore.errors import BuilderError, InputError
 
 _INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -86,7 +86,7 @@ def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:
         tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in entry.specs.items()
     ]
     function = tf.function(serve, input_signature=signature, autograph=autograph)
-    with convolutions_without_xla():
+    with for_inference():
         return function.get_concrete_function()
 
 
