@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from mstore.convert.samples import read_samples
 from mstore.errors import Error
 
 _T = TypeVar("_T")
+LIMIT = 180.0
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "KERAS_BACKEND": "tensorflow"}
 
 
@@ -33,7 +33,7 @@ class Forks:
         context.set_forkserver_preload(["mstore.convert.worker.conversion", "tests.tf.exporting"])
         self._before = {name: os.environ.get(name) for name in _ENVIRONMENT}
         os.environ.update(_ENVIRONMENT)  # for the server, which starts with the first task
-        self._pool = ProcessPoolExecutor(2, context, max_tasks_per_child=1)
+        self._pool = context.Pool(2, maxtasksperchild=1)
 
     def __enter__(self) -> "Forks":
         return self
@@ -44,7 +44,8 @@ class Forks:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.terminate()
+        self._pool.join()
         for name, value in self._before.items():
             if value is None:
                 del os.environ[name]
@@ -53,14 +54,15 @@ class Forks:
 
     def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run a function of a module in a fork, and return what it returns."""
-        return self._pool.submit(function, *arguments).result()
+        result: _T = self._pool.apply_async(function, arguments).get(LIMIT)
+        return result
 
     def trace(self, request: TraceRequest, *, timeout: float | None = None) -> TraceResult:
         """Stand in for `mstore.convert.trace.trace`."""
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "samples.npz")
             body = {**request.to_json(), "samples": str(file)}
-            answer = self._pool.submit(_convert, body).result(timeout)
+            answer = self._pool.apply_async(_convert, (body,)).get(timeout)
             if "error" in answer:
                 raise _error(answer["error"], b"")
             return replace(TraceResult.from_json(answer), samples=read_samples(file))

@@ -2,8 +2,8 @@
 
 Where they are in a checkpoint:
 
-* Keras 3 (``use_ema=True``): ``_model_variables_moving_average/N`` of the optimizer, in the order of
-  its ``_trainable_variables``.
+* Keras 3 (``use_ema=True``): ``_model_variables_moving_average/N`` of the optimizer, in the order
+  of its ``_trainable_variables``.
 * Keras 2 (``use_ema=True``): among the optimizer's ``_variables``, under the name
   ``Adam/average/dense/kernel``.
 * Optimizers with slots (TensorFlow Addons' ``MovingAverage``): the slot ``average``.
@@ -112,7 +112,9 @@ def _listed(trained: Trained, optimizer: int) -> Iterator[tuple[str, Leaf]]:
 
 def _named(trained: Trained) -> Iterator[tuple[str, Leaf]]:
     leaves = {
-        leaf.key: leaf for number in trained.paths if (leaf := trained.nodes[number].leaf) is not None
+        leaf.key: leaf
+        for number in trained.paths
+        if (leaf := trained.nodes[number].leaf) is not None
     }
     names = Counter(leaf.full_name for leaf in leaves.values())
     by_name = {leaf.full_name: leaf for leaf in leaves.values() if names[leaf.full_name] == 1}

@@ -17,9 +17,7 @@ class MinimalCell(layers.Layer):
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1], self.units), name="w")
-        self.u = self.add_weight(
-            shape=(self.units, self.units), initializer="orthogonal", name="u"
-        )
+        self.u = self.add_weight(shape=(self.units, self.units), initializer="orthogonal", name="u")
         self.forget = self.add_weight(shape=(self.units,), initializer="ones", name="forget")
 
     def get_config(self):
