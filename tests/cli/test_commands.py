@@ -144,7 +144,8 @@ def test_checkout_gives_the_files_back_bit_for_bit(cli: Cli, store: Path) -> Non
     assert cli("checkout", "m@20", "other", "-q").out.strip().endswith("ckpt-20")
 
 
-def test_export_takes_the_weights_or_their_averages(cli: Cli, store: Path) -> None:
+@pytest.mark.usefixtures("store")
+def test_export_takes_the_weights_or_their_averages(cli: Cli) -> None:
     result = cli("export", "m", "--weights", "both")
     assert (result.status, result.out) == (2, "")
     assert "'raw', 'ema'" in result.err

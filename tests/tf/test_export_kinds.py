@@ -31,6 +31,16 @@ def test_the_loader_gives_what_the_live_model_gives(kind: str, kinds: Kinds) -> 
     assert all(variable.source_key for variable in exported.proven)
 
 
+@pytest.mark.parametrize("kind", ["grouped_convolutions", "grouped_series"])
+def test_groups_are_served_without_onednn_too(
+    kind: str, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")  # the default on processors without AVX512
+    made, exported = kinds[kind].result()
+    outputs = exported.serve(**made.feeds[DEFAULT])
+    assert largest_difference(outputs, made.live[DEFAULT]) <= made.tolerance
+
+
 def exported_weights(made: Made, directory: Path, forks: Forks, weights: str | None) -> Exported:
     return export(
         made.prefix, directory / str(weights), made.builder,

@@ -1,7 +1,8 @@
 """Traces some of Keras's layers as a server needs them, and not as training does.
 
 * A convolution in groups is wrapped into a function that XLA must compile, because TensorFlow has
-  no gradient for it on a CPU. A server runs no gradients, and has XLA disabled.
+  no gradient for it on a CPU. A server has XLA disabled, and its kernels know groups only with
+  oneDNN; each group is a convolution of its own instead.
 * A recurrent layer with dropout draws its masks before it looks whether it is training. Nobody uses
   them in service, but the graph would need the seed, which no checkpoint holds.
 
@@ -15,9 +16,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 from keras.src.backend.tensorflow import nn as keras_nn
-
-_MAX_RANK = 4  # TensorFlow's Conv3D knows no groups on a CPU
 
 
 @contextlib.contextmanager
@@ -42,34 +42,30 @@ def replaced(owner: Any, name: str, stand_in: Callable[[Any], Any]) -> Iterator[
 
 @contextlib.contextmanager
 def for_inference() -> Iterator[None]:
-    """Trace convolutions in groups without XLA, and recurrent layers without dropout's seeds."""
+    """Trace convolutions in groups one by one, and recurrent layers without dropout's seeds."""
     with (
-        replaced(keras_nn, "conv", _conv_without_xla),
+        replaced(keras_nn, "conv", _conv_by_group),
         replaced(keras.layers.RNN, "call", _call_without_masks),
     ):
         yield
 
 
-def _conv_without_xla(original: Any) -> Any:
+def _conv_by_group(original: Any) -> Any:
     signature = inspect.signature(original)
 
     def conv(*arguments: Any, **options: Any) -> Any:
         given = signature.bind(*arguments, **options).arguments
         data_format = given.get("data_format") or keras.config.image_data_format()
-        if data_format != "channels_last" or len(given["inputs"].shape) > _MAX_RANK:
+        if data_format != "channels_last":
             return original(*arguments, **options)
-        with replaced(tf, "function", _function_without_xla):
+        inputs, kernel = (ops.convert_to_tensor(given[name]) for name in ("inputs", "kernel"))
+        groups = inputs.shape[-1] // kernel.shape[-2]
+        if groups == 1:
             return original(*arguments, **options)
+        pairs = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([original(**{**given, "inputs": x, "kernel": k}) for x, k in pairs], -1)
 
     return conv
-
-
-def _function_without_xla(original: Any) -> Any:
-    def function(*arguments: Any, jit_compile: Any = None, **options: Any) -> Any:
-        del jit_compile
-        return original(*arguments, **options)
-
-    return function
 
 
 def _call_without_masks(original: Any) -> Any:

@@ -242,7 +242,9 @@ def pictures(groups: int = 1, data_format: str = "channels_last"):
 
 def grouped_series():
     x = keras.Input((9, 4), name="x")
-    return keras.Model(x, layers.Flatten()(layers.Conv1D(6, 3, groups=2)(x)))
+    y = layers.Conv1D(8, 3, groups=4, strides=2, padding="causal")(x)
+    y = layers.Reshape((5, 2, 1, 4))(y)
+    return keras.Model(x, layers.Flatten()(layers.Conv3D(6, (3, 2, 1), groups=2)(y)))
 
 
 class Compiled(tf.Module):
