@@ -219,8 +219,8 @@ def counts():
 
 
 def channels_first():
-    convolution = layers.Conv2D(4, 3, data_format="channels_first")
-    return keras.Sequential([layers.Input((4, 8, 8), name="x"), convolution, layers.Flatten()])
+    convolution = layers.Conv3D(2, 3, data_format="channels_first")
+    return keras.Sequential([layers.Input((2, 5, 6, 7), name="x"), convolution, layers.Flatten()])
 
 
 def fixed_batch():
