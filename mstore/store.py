@@ -303,6 +303,7 @@ class Store:
         timeout: float | None = None,
         message: str | None = None,
         search_path: StrPath = ".",
+        weights: str | None = None,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -321,6 +322,8 @@ class Store:
             timeout: seconds for the conversion, and again for the check.
             message: why, for the ledger.
             search_path: directory for relative builder files and builder modules.
+            weights: ``"raw"`` or ``"ema"``: the weights, or their moving averages where an
+                optimizer keeps them. Where both are there and differ, one must be named.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
@@ -345,6 +348,7 @@ class Store:
             timeout=timeout,
             message=message,
             search_path=Path(search_path),
+            weights=weights,
         )
         return export(self._context, reference, options)
 

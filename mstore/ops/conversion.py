@@ -45,6 +45,7 @@ class ExportOptions:
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
+        weights: ``raw`` or ``ema``, where an optimizer keeps moving averages; None asks.
     """
 
     builder: str | None = None
@@ -58,6 +59,7 @@ class ExportOptions:
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def _trace(
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
+        weights=options.weights,
     )
     context.progress.start("tracing the model", None)
     try:

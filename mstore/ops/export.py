@@ -90,6 +90,7 @@ class _Commit:
                 "root": made.result.root,
                 "allow_unrestored": list(self.options.allow_unrestored),
                 **({"trust": True} if self.options.trust else {}),
+                "weights": self.options.weights,
             },
             environment=made.result.environment,
         )

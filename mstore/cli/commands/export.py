@@ -1,5 +1,6 @@
 """``mstore export``."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from mstore.cli.pages.versions import exported_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
 from mstore.cli.values import parse_inputs, parse_pairs
+
+
+class Weights(str, Enum):
+    """What to export where an optimizer keeps moving averages of the weights."""
+
+    raw = "raw"
+    ema = "ema"
 
 
 @command(
@@ -64,6 +72,10 @@ def export(
         list[str] | None,
         typer.Option("--allow-lint", metavar="KIND", help="Lint error to allow. Repeatable."),
     ] = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option("--weights", help="The weights, or their moving averages (use_ema)."),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
@@ -87,6 +99,7 @@ def export(
             trust=trust,
             allow_unrestored=tuple(allow_unrestored or ()),
             allow_lint=tuple(allow_lint or ()),
+            weights=weights.value if weights is not None else None,
             timeout=timeout,
             message=message,
         )
