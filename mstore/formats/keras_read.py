@@ -12,6 +12,7 @@ from mstore.formats.hdf5 import read_contents
 from mstore.formats.keras_archive import read_archive
 from mstore.formats.keras_directory import read_directory
 from mstore.formats.keras_layout import Part, make_layout, split_name, whole
+from mstore.formats.keras_probe import ENDINGS
 from mstore.formats.keras_shards import map_of_shard, read_shards
 from mstore.formats.layout import Layout
 from mstore.formats.windows import Window
@@ -20,7 +21,6 @@ from mstore.formats.zip_members import MAGIC as ZIP_MAGIC
 __all__ = ["read_keras"]
 
 _LEGACY = frozenset({"layer_names", "layer_names0", "model_config"})
-_ENDINGS = (".keras", ".h5", ".hdf5")
 
 
 def read_keras(path: Path) -> Layout | None:
@@ -56,7 +56,7 @@ def _read_file(path: Path) -> Layout | None:
         return _read_hdf5(path) if whole_map is None else read_shards(whole_map)
     if start.startswith(b"{"):
         return read_shards(path)
-    if path.name.endswith(_ENDINGS):
+    if path.name.endswith(ENDINGS):
         raise damaged(
             str(path), "by its name it is a Keras file, but it begins neither as HDF5 nor as zip"
         )
