@@ -15,11 +15,12 @@ from mstore.convert.request import Sample, TraceResult
 from mstore.convert.samples import write_samples
 from mstore.convert.worker.meta_assets import find_assets, forget_places, point_to
 from mstore.convert.worker.meta_entries import MetaEntry, find_entries, require_fed
-from mstore.convert.worker.meta_live import LiveGraph, constant
-from mstore.convert.worker.meta_nodes import VARIABLES, Nodes, full
+from mstore.convert.worker.meta_live import LiveGraph, constant, tolerance_of
+from mstore.convert.worker.meta_nodes import Nodes, full
 from mstore.convert.worker.meta_pruning import Part, add_saver
 from mstore.convert.worker.meta_saver import Stored, require_stored, stored_variables
 from mstore.errors import ProofError
+from mstore.formats.graph_nodes import VARIABLES
 from mstore.formats.layout import Layout
 from mstore.formats.meta_graph import META
 from mstore.formats.open import read_layout
@@ -123,7 +124,7 @@ class _Export:
         samples: dict[str, Sample] = {}
         dims: dict[str, tuple[int, ...]] = {}
         for entry in self.entries:
-            sample, shapes, warning = live.rehearse(entry, fixed)
+            sample, shapes, warning = live.rehearse(entry, fixed, tolerance_of(served.graph))
             dims |= shapes
             if warning:
                 self.warnings.append(warning)
@@ -193,7 +194,9 @@ class _Served:
                 session,
                 [tf.saved_model.SERVING],
                 signature_def_map={entry.name: self._signature(entry) for entry in self._entries},
-                assets_list=[self.graph.get_tensor_by_name(f"{name}:0") for name in sorted(assets)],
+                assets_collection=[
+                    self.graph.get_tensor_by_name(f"{name}:0") for name in sorted(assets)
+                ],
                 main_op=tf.group(*fillers, name="fill_tables") if fillers else None,
                 strip_default_attrs=True,
                 saver=v1.train.Saver(saver_def=self.saver_def),

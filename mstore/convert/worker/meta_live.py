@@ -67,8 +67,10 @@ class LiveGraph:
             ProofError: the checkpoint is not of this graph.
         """
         try:
-            if self._saver is not None:
-                self._saver.restore(self._session, checkpoint)
+            # Outside of its graph, TensorFlow 2 would take the saver for one of eager variables.
+            with self.graph.as_default():
+                if self._saver is not None:
+                    self._saver.restore(self._session, checkpoint)
         except (tf.errors.OpError, ValueError) as exc:
             raise ProofError(
                 f"the graph in {self._name} does not fit the checkpoint: {_first_line(exc)}",
@@ -101,9 +103,14 @@ class LiveGraph:
         return self._session.run(dict(entry.outputs), feeds)
 
     def rehearse(
-        self, entry: MetaEntry, fixed: Mapping[str, Array]
+        self, entry: MetaEntry, fixed: Mapping[str, Array], tolerance: float
     ) -> tuple[Sample | None, dict[str, tuple[int, ...]], str]:
         """Run an entry point on made-up batches of 1 and 3.
+
+        Args:
+            entry: what to run.
+            fixed: values of the tensors that are fixed.
+            tolerance: of the sample.
 
         Returns:
             The last batch with its outputs or None, the shapes of its inputs, and a warning or
@@ -122,7 +129,7 @@ class LiveGraph:
                     why = f"the signature {entry.name!r} gives other outputs at each call"
                     return None, shapes, why
                 shapes = {key: value.shape for key, value in feed.items()}
-                sample = Sample(feed, outputs, self._tolerance())
+                sample = Sample(feed, outputs, tolerance)
                 break
             else:
                 why = f"the signature {entry.name!r} could not be run on made-up inputs"
@@ -134,18 +141,30 @@ class LiveGraph:
     ) -> dict[str, Array]:
         return {key: _plain(value) for key, value in self.run(entry, feed, fixed).items()}
 
-    def _tolerance(self) -> float:
-        low = {tf.float16, tf.bfloat16}
-        types = (out.dtype.base_dtype for op in self.graph.get_operations() for out in op.outputs)
-        return _LOW_PRECISION if any(dtype in low for dtype in types) else _TOLERANCE
+
+def tolerance_of(graph: tf.Graph) -> float:
+    """Return how far floating-point outputs of a graph may be off."""
+    low = {tf.float16, tf.bfloat16}
+    types = (out.dtype.base_dtype for op in graph.get_operations() for out in op.outputs)
+    return _LOW_PRECISION if any(dtype in low for dtype in types) else _TOLERANCE
 
 
 def constant(text: str, spec: TensorSpec, tensor: str) -> Array:
-    """Return a fixed value as an array of a tensor's dtype.
+    """Return a fixed value as an array of a tensor's dtype and shape.
 
     Raises:
-        InputError: the text is no value of that dtype.
+        InputError: the text is no value of that dtype, or the shape is open.
     """
+    shape = () if spec.shape is None else spec.shape
+    if None in shape:
+        raise InputError(
+            f"{tensor!r} has open dimensions, so that its value cannot be fixed",
+            hint=f"make it an input: --input NAME={tensor}",
+        )
+    return np.full(shape, _scalar(text, spec, tensor))
+
+
+def _scalar(text: str, spec: TensorSpec, tensor: str) -> Array:
     dtype = tf.as_dtype(spec.dtype)
     words = {"true": True, "false": False}
     try:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mstore.errors import InputError
-
-VARIABLES = frozenset({"VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable"})
-"""Ops that are variables."""
+from mstore.formats.graph_nodes import WRITERS
 
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
 """Ops that must be fed."""
@@ -21,11 +19,6 @@ _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _PIPELINE = re.compile(
     r"(?:Iterator|MultiDeviceIterator)GetNext\w*|OptionalGetValue|QueueDequeue\w*|ReaderRead\w*"
 )
-WRITERS = re.compile(
-    r"Assign\w*|(?:Resource)?(?:Sparse)?Apply\w*|Resource(?:Scatter|StridedSliceAssign)\w*|"
-    r"Scatter(?:Nd)?(?:Update|Add|Sub|Mul|Div|Min|Max)|StridedSliceAssign|(?:Resource)?CountUpTo"
-)
-"""Ops that change variables."""
 
 
 def split(tensor: str) -> tuple[str, int]:

@@ -74,8 +74,9 @@ class Part:
             copy = definition.node.add()
             copy.CopyFrom(node)
             copy.device = ""
-            # It may name nodes that are gone, and there is one device.
+            # They speak of nodes and shapes that may be others here, and there is one device.
             copy.attr.pop("_class", None)
+            copy.attr.pop("_output_shapes", None)
             kept = [
                 text for text in copy.input if not text.startswith("^") or text[1:] in self.names
             ]

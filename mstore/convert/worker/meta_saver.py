@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mstore.convert.worker.meta_nodes import VARIABLES, Nodes, split
+from mstore.convert.worker.meta_nodes import Nodes, split
 from mstore.domain.tensors import DTYPES, TensorTable
 from mstore.errors import ProofError
-from mstore.formats.slices import FULL, slice_key, slice_shape
+from mstore.formats.graph_nodes import VARIABLES
+from mstore.formats.slices import slice_key_of
 
 _ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
 _RESTORES = frozenset({"RestoreV2", "RestoreSlice", "Restore"})
@@ -40,20 +41,12 @@ class Stored:
     @property
     def key(self) -> bytes:
         """The key in the checkpoint, and in what is exported."""
-        if not self.spec:
-            return self.name.encode()
-        *dims, places = self.spec.split(" ")
-        extents = tuple(_extent(place) for place in places.split(":"))
-        if slice_shape([int(size) for size in dims], extents) == tuple(map(int, dims)):
-            return self.name.encode()
-        return slice_key(self.name.encode(), extents)
-
-
-def _extent(place: str) -> tuple[int, int]:
-    if place == "-":
-        return 0, FULL
-    start, _, length = place.partition(",")
-    return int(start), int(length)
+        key = slice_key_of(self.name.encode(), self.spec)
+        if key is None:
+            raise ProofError(
+                f"the slice {self.spec!r} of {self.name} cannot be read", subjects=[self.node]
+            )
+        return key
 
 
 def stored_variables(nodes: Nodes, meta: Any, names: Iterable[str]) -> list[Stored]:
