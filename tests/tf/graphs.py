@@ -76,7 +76,7 @@ def text_graph(vocabulary: Path, *, resource: bool, flag: str = "default") -> di
     embedding = v1.get_variable(
         "embedding", [6, 4], partitioner=v1.fixed_size_partitioner(3), use_resource=resource
     )
-    found = tf.nn.embedding_lookup(embedding, ids, partition_strategy="div")
+    found = v1.nn.embedding_lookup(embedding, ids, partition_strategy="div")
     joined = tf.concat([tf.reduce_mean(found, 1), numbers], 1)
     hidden = _normalized(
         tf.nn.relu(_dense(joined, "hidden", 8, resource=resource)),

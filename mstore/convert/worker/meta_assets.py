@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from mstore.convert.worker.meta_nodes import Nodes
 from mstore.errors import InputError
 
+_COLLECTION = "saved_model_assets"
 _FROM_FILE = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 
 
@@ -63,10 +64,18 @@ def point_to(graph: Any, assets: Mapping[str, Path]) -> None:
 
 
 def forget_places(saved_model: Path) -> None:
-    """Leave only the names of the files in the graph: the loader fills in where they are."""
+    """Leave only the names of the files in the graph: the loader fills in where they are.
+
+    The builder of TensorFlow 1 lists them in a collection; readers look for them in a field of
+    their own, as TensorFlow 2 writes it, first.
+    """
     path = saved_model / "saved_model.pb"
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for meta in message.meta_graphs:
+        for item in meta.collection_def[_COLLECTION].any_list.value:
+            asset = meta.asset_file_def.add()
+            item.Unpack(asset)
+        del meta.collection_def[_COLLECTION]
         names = {
             asset.tensor_info.name.rpartition(":")[0]: Path(asset.filename)
             for asset in meta.asset_file_def

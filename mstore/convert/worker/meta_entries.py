@@ -32,8 +32,8 @@ def find_entries(nodes: Nodes, meta: Any, request: MetaGraphRequest) -> list[Met
     """Return the entry points; one is called ``serving_default``.
 
     Raises:
-        InputError: a tensor is not in the graph or is fed twice, a signature is of sparse
-            tensors, or several signatures leave open which one is meant.
+        InputError: a tensor is not in the graph, is fed twice or is both fed and fixed, a
+            signature is of sparse tensors, or several leave open which one is meant.
     """
     if request.outputs:
         entries = [MetaEntry(DEFAULT, _full(request.inputs), _full(request.outputs))]
@@ -53,12 +53,18 @@ def find_entries(nodes: Nodes, meta: Any, request: MetaGraphRequest) -> list[Met
             nodes.require(tensor)
         if len(set(entry.inputs.values())) != len(entry.inputs):
             raise InputError(f"the signature {entry.name!r} feeds one tensor under two names")
+    fed = {tensor for entry in entries for tensor in entry.inputs.values()}
     for tensor in request.constants:
         nodes.require(tensor)
+        if full(tensor) in fed:
+            raise InputError(
+                f"{tensor!r} is an input and is also given a fixed value",
+                hint="leave out one of the two --input",
+            )
     return entries
 
 
-def require_fed(nodes: Nodes, entry: MetaEntry, cut: frozenset[str], found: Iterable[str]) -> None:
+def require_fed(nodes: Nodes, entry: MetaEntry, found: Iterable[str]) -> None:
     """Check that every placeholder that the outputs need is an input.
 
     Raises:
@@ -79,9 +85,6 @@ def require_fed(nodes: Nodes, entry: MetaEntry, cut: frozenset[str], found: Iter
             "input",
             hint=f"make it one: {cure}",
         )
-    for tensor in entry.inputs.values():
-        if full(tensor) not in cut:
-            raise InputError(f"the input {tensor!r} is also given a fixed value")
 
 
 def _full(tensors: Mapping[str, str]) -> dict[str, str]:

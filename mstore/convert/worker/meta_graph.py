@@ -56,6 +56,9 @@ class _Export:
         _require_variables(variables)
         require_stored(variables, self.layout.table, self.name)
         live = LiveGraph(self.meta, self.name)
+        for entry in self.entries:
+            for tensor in entry.outputs.values():
+                live.spec(tensor)  # refuses what is no value before anything is restored
         self.stage("restoring")
         live.restore(self._files, filling, assets)
         point_to(self.nodes.graph, assets)
@@ -94,7 +97,7 @@ class _Export:
             found = self.nodes.before(entry.outputs.values(), cut)
             found, fillers = self.nodes.with_tables(found, cut)
             self.nodes.refuse(found)
-            require_fed(self.nodes, entry, cut, found)
+            require_fed(self.nodes, entry, found)
             self._caution(entry, found)
             names |= found
             filling |= set(fillers)

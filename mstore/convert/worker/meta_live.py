@@ -155,8 +155,9 @@ def constant(text: str, spec: TensorSpec, tensor: str) -> Array:
     Raises:
         InputError: the text is no value of that dtype, or the shape is open.
     """
-    shape = () if spec.shape is None else spec.shape
-    if None in shape:
+    open_shape = () if spec.shape is None else spec.shape
+    shape = [size for size in open_shape if size is not None]
+    if len(shape) != len(open_shape):
         raise InputError(
             f"{tensor!r} has open dimensions, so that its value cannot be fixed",
             hint=f"make it an input: --input NAME={tensor}",

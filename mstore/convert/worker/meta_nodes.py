@@ -12,6 +12,7 @@ from mstore.formats.graph_nodes import WRITERS
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
 """Ops that must be fed."""
 
+_MAX_DIGITS = 9
 _TABLES = re.compile(r"(?:Anonymous)?(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?")
 _MUTABLE_TABLES = re.compile(r".*(?:Mutable|Dense).*HashTable.*")
 _INITIALIZERS = re.compile(r"InitializeTable(?:FromTextFile)?(?:V2)?|LookupTableImport(?:V2)?")
@@ -28,7 +29,8 @@ def split(tensor: str) -> tuple[str, int]:
     (('dense/MatMul', 0), ('split', 1))
     """
     name, colon, index = tensor.rpartition(":")
-    return (name, int(index)) if colon else (tensor, 0)
+    numbered = colon and index.isdecimal() and len(index) <= _MAX_DIGITS
+    return (name, int(index)) if numbered else (tensor, 0)
 
 
 def full(tensor: str) -> str:

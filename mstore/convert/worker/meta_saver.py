@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import variable_pb2
+
 from mstore.convert.worker.meta_nodes import Nodes, split
 from mstore.domain.tensors import DTYPES, TensorTable
 from mstore.errors import ProofError
@@ -60,12 +63,13 @@ def stored_variables(nodes: Nodes, meta: Any, names: Iterable[str]) -> list[Stor
     Raises:
         ProofError: the saver of the graph does not save one of them.
     """
-    saved = _saved(nodes, meta.saver_def.restore_op_name)
+    restore = meta.saver_def.restore_op_name
+    saved = _saved(nodes, restore) if restore else _listed_slices(meta)
     found, lost = [], []
     for name in sorted(names):
         node = nodes.by_name[name]
         # Without a saver in it, a graph was saved under the names of its variables.
-        source = saved.get(name) if saved else (name, "")
+        source = saved.get(name) if restore else saved.get(name, (name, ""))
         if source is None:
             lost.append(name)
             continue
@@ -108,7 +112,7 @@ def require_stored(variables: Iterable[Stored], table: TensorTable, meta: str) -
 def _saved(nodes: Nodes, restore: str) -> dict[str, tuple[str, str]]:
     """Return name and slice for each variable that the restore op assigns."""
     found = {}
-    for name in nodes.before([restore], frozenset()) if restore else ():
+    for name in nodes.before([restore], frozenset()):
         node = nodes.by_name[name]
         if node.op not in _ASSIGNS:
             continue
@@ -116,6 +120,23 @@ def _saved(nodes: Nodes, restore: str) -> dict[str, tuple[str, str]]:
         source = _source(nodes, node.input[1])
         if variable in nodes.by_name and nodes.by_name[variable].op in VARIABLES and source:
             found[variable] = source
+    return found
+
+
+def _listed_slices(meta: Any) -> dict[str, tuple[str, str]]:
+    """Return name and slice for each part of a partitioned variable in the collection of all."""
+    found = {}
+    for data in meta.collection_def["variables"].bytes_list.value:
+        try:
+            variable = variable_pb2.VariableDef.FromString(data)
+        except DecodeError:
+            continue  # a variable that is then missed is named as not in the checkpoint
+        part = variable.save_slice_info_def
+        if part.full_name:
+            sizes = " ".join(str(size) for size in part.full_shape)
+            extents = zip(part.var_offset, part.var_shape, strict=False)
+            spec = f"{sizes} {':'.join(f'{start},{length}' for start, length in extents)}"
+            found[split(variable.variable_name)[0]] = (part.full_name, spec)
     return found
 
 
