@@ -15,6 +15,7 @@ import typer
 import mstore
 from mstore import errors
 from mstore.cli.app import app
+from mstore.domain.lint import KINDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,11 @@ def sources() -> Iterator[Path]:
 def test_the_tables_of_the_readme_are_current() -> None:
     updated = runpy.run_path(str(ROOT / "scripts" / "readme.py"))["updated"]
     assert updated(README) == README, "run: .venv/bin/python scripts/readme.py"
+
+
+def test_every_kind_of_finding_is_documented_with_its_severity() -> None:
+    text = (ROOT / "docs" / "LINT.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)) == KINDS
 
 
 def test_public_names_are_sorted_and_there() -> None:
@@ -91,7 +97,8 @@ def test_every_documented_command_parses(line: str) -> None:
 
 def test_only_the_command_line_reads_the_environment_and_prints() -> None:
     # A process's environment is made from this one's; its own argv is its protocol.
-    allowed = {"convert/process.py", "convert/worker/__main__.py", "formats/hdf5_process.py"}
+    allowed = {"convert/process.py", "convert/worker/__main__.py"}
+    allowed |= {"formats/hdf5_process.py", "formats/hdf5_child.py"}
     pattern = re.compile(
         r"\bos\.(environ|getenv)|\bsys\.argv|\bisatty|\.cwd\(\)|^\s*(print|input)\("
     )

@@ -1,6 +1,6 @@
 """Recognises the formats of Keras by content and reads each into a `Layout`."""
 
-import os
+import errno
 import stat
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mstore.formats.zip_members import MAGIC as ZIP_MAGIC
 __all__ = ["read_keras"]
 
 _LEGACY = frozenset({"layer_names", "layer_names0", "model_config"})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 def read_keras(path: Path) -> Layout | None:
@@ -38,9 +39,11 @@ def read_keras(path: Path) -> Layout | None:
     """
     with os_errors(f"cannot read {path}"):
         try:
-            kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116 - names too long to exist
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
     if kind == stat.S_IFDIR:
         return read_directory(path)
     return _read_file(path) if kind == stat.S_IFREG else None

@@ -94,6 +94,7 @@ class _Commit:
                 **({"outputs": dict(self.options.outputs)} if self.options.outputs else {}),
                 "root": made.result.root,
                 "allow_unrestored": list(self.options.allow_unrestored),
+                **({"trust": True} if self.options.trust else {}),
             },
             environment=made.result.environment,
         )
