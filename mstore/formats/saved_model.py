@@ -152,6 +152,15 @@ def parse_saved_model(data: bytes, *, path: str) -> list[_MetaGraph]:
     return graphs
 
 
+def parse_meta_graph(data: bytes, *, path: str) -> _MetaGraph:
+    """Return what a ``MetaGraphDef`` message by itself holds, as in a ``.meta`` file.
+
+    Raises:
+        DamagedFileError: the bytes are not a sound message.
+    """
+    return _meta_graph(memoryview(data), wire.Budget(_MAX_FIELDS), path)
+
+
 def _meta_graph(data: memoryview, budget: wire.Budget, path: str) -> _MetaGraph:
     graph = _MetaGraph(budget)
     for number, part in wire.messages(data, {1, 2, 5, 6}, graph.budget, path=path):

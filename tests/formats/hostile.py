@@ -3,6 +3,7 @@
 Run as a process of its own, so that its memory can be measured: prints one JSON object.
 """
 
+import io
 import json
 import random
 import re
@@ -11,18 +12,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from mstore.errors import Error
+from mstore.formats.meta_graph import parse_meta
 from mstore.formats.object_graph import MAX_BYTES, MAX_ITEMS, parse_object_graph
 from mstore.formats.saved_model import read_saved_model
 from mstore.formats.slices import slice_key
 from mstore.formats.sstable import read_entries
 from mstore.formats.tensor_bundle import parse_index, read_table
+from mstore.formats.tf1_v1 import read_tf1_v1
 from tests.formats.bundle_writer import (
     FLOAT32,
+    MAGIC,
     BlockBuilder,
     Entry,
     Value,
@@ -36,6 +40,15 @@ from tests.formats.bundle_writer import (
     write_bundle,
     write_index,
     write_table,
+)
+from tests.formats.tf1_writer import (
+    Saved,
+    map_entry,
+    node,
+    small_meta,
+    small_v1,
+    v1_entries,
+    write_v1,
 )
 
 SEED = 20240229
@@ -228,6 +241,75 @@ def nested(depth: int) -> bytes:
     return data
 
 
+def mutated_v1(directory: Path) -> Iterator[Callable[[], object]]:
+    """Read V1 files: with any bytes changed, with one block changed behind a sound checksum."""
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    path = write_v1(directory / "m", small_v1(), block_size=200)
+    sound = path.read_bytes()
+    places = block_places(sound)
+    entries = v1_entries(small_v1())
+    for number in range(MUTATIONS):
+        at = random_.randrange(len(entries))
+        changed = list(entries)
+        changed[at] = (changed[at][0], mutate(random_, changed[at][1]))
+        data = (
+            mutate(random_, sound),
+            resealed(random_, sound, places),
+            write_table(changed, block_size=200),
+        )[number % 3]
+        path.write_bytes(data)
+        yield lambda: whole_v1(path)
+
+
+def whole_v1(path: Path) -> None:
+    """Read a V1 checkpoint as taking it in does: with every value decoded."""
+    layout = read_tf1_v1(path)
+    if layout.decode is not None:
+        with path.open("rb", buffering=0) as file:
+            layout.decode({"": file}, io.BytesIO())
+
+
+def mutated_metas(_directory: Path) -> Iterator[Callable[[], object]]:
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    for _ in range(MUTATIONS):
+        yield partial(parse_meta, mutate(random_, small_meta()), path="m.meta")
+
+
+def hostile_meta(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(_directory: Path) -> None:
+        parse_meta(make(), path="hostile.meta")
+
+    return case
+
+
+def hostile_v1(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(directory: Path) -> None:
+        (directory / "m").write_bytes(make())
+        whole_v1(directory / "m")
+
+    return case
+
+
+def v1_of(meta: bytes, *items: tuple[bytes, bytes]) -> bytes:
+    return write_table([(b"", message(1, meta)), *items])
+
+
+def v1_of_tiny_blocks() -> bytes:
+    tensors = {b"%05d" % at: Saved(FLOAT32, (1,), [1]) for at in range(40_000)}
+    return write_table(v1_entries(tensors), block_size=1)
+
+
+def v1_on_disk(directory: Path) -> None:
+    """End 20 GB of nothing in a sound footer whose blocks lie in them."""
+    place = varint(0) + varint(20 << 30)
+    footer = (place + place).ljust(40, b"\0")
+    with (directory / "m").open("wb") as file:
+        file.truncate(20 << 30)
+        file.seek((20 << 30) + 10)
+        file.write(footer + struct.pack("<Q", MAGIC))
+    whole_v1(directory / "m")
+
+
 def quadratic_table(_directory: Path) -> None:
     for _ in read_entries(quadratic_keys(), path="hostile.index"):
         pass
@@ -251,6 +333,29 @@ CASES: dict[str, Callable[[Path], None]] = {
     ),
     "empty signatures": hostile_saved_model(lambda: message(2, b"\x2a\x00" * 300_000)),
     "nested messages": hostile_saved_model(lambda: nested(3000)),
+    "meta of empty nodes": hostile_meta(lambda: message(2, b"\x0a\x00" * 1_000_000)),
+    "meta of placeholders": hostile_meta(
+        lambda: message(2, b"".join(node(f"{at:06d}", "Placeholder") for at in range(270_000)))
+    ),
+    "meta of variables": hostile_meta(
+        lambda: map_entry(4, b"variables", message(2, b"\x0a\x03\x0a\x01v" * 1_000_000))
+    ),
+    "V1 of empty tensors": hostile_v1(lambda: v1_of(b"\x0a\x00" * 1_000_000)),
+    "V1 of slices": hostile_v1(lambda: v1_of(message(1, b"\x18\x01" + b"\x22\x00" * 500_000))),
+    "V1 of strings": hostile_v1(
+        lambda: write_table(v1_entries({b"s": Saved(7, (1_000_000,), [b""] * 1_000_000)}))
+    ),
+    "V1 of a huge claim": hostile_v1(
+        lambda: write_table(v1_entries({b"s": Saved(9, (2**62,), [1])}))
+    ),
+    "V1 of tiny blocks": hostile_v1(v1_of_tiny_blocks),
+    "V1 on disk": v1_on_disk,
+}
+
+
+MUTANTS: dict[str, Callable[[Path], Iterator[Callable[[], object]]]] = {
+    "V1 mutations": mutated_v1,
+    "meta mutations": mutated_metas,
 }
 
 
@@ -269,19 +374,21 @@ def peak_kib() -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
+def runs_of(name: str, directory: Path) -> Iterable[Callable[[], object]]:
+    if name in CASES:
+        return [partial(CASES[name], directory)]
+    if name in MUTANTS:
+        return MUTANTS[name](directory)
+    return (partial(parse_index, data, path="m.index") for data in mutated_indexes())
+
+
 def main() -> None:
     """Run the mutations, or the case that is named."""
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        case = CASES.get(sys.argv[1])
-        runs = (
-            [partial(case, directory)]
-            if case
-            else (partial(parse_index, data, path="m.index") for data in mutated_indexes())
-        )
-        for run in runs:
+        for run in runs_of(sys.argv[1], directory):
             start = time.monotonic()
             outcomes[outcome(run)] += 1
             slowest = max(slowest, time.monotonic() - start)
