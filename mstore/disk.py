@@ -121,6 +121,8 @@ class NewFile:
         left = [memoryview(part).cast("B") for part in parts if len(part)]
         while left:
             written = os.writev(self._descriptor, left[:_MAX_PARTS])
+            if not written:  # a broken file system; asking again might never end
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
             self.size += written
             while left and written >= len(left[0]):
                 written -= len(left.pop(0))

@@ -77,7 +77,7 @@ def ingest(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mstore-sha256") as beside:
         intake = _Intake(writer, known, progress, beside)
         taken = [intake.take(source) for source in sources]
-        intake.flush()
+        intake.finish()
         files = [file.finish() for file in taken]
     return Manifest(tuple(sorted(files, key=lambda file: file.path)))
 
@@ -121,6 +121,11 @@ class _Ring:
     def digest(self, sha256: "hashlib._Hash", data: memoryview) -> None:
         """Let the other thread add the buffer that was taken last to a SHA-256."""
         self._digests.append(self._beside.submit(sha256.update, data))
+
+    def settle(self) -> None:
+        """Wait for the other thread, and raise what it met."""
+        while self._digests:
+            self._digests.popleft().result()
 
 
 class _Intake:
@@ -182,11 +187,17 @@ class _Intake:
         self._blocks += 1
         if self._blocks >= self._enough:
             self._enough = min(2 * self._enough, WINDOW)
-            self.flush()
+            self._flush()
         self._progress.advance(len(data))
         return pieces
 
-    def flush(self) -> None:
+    def finish(self) -> None:
+        """Write what is left; afterwards all bytes have their SHA-256."""
+        self._flush()
+        if self._ring is not None:
+            self._ring.settle()
+
+    def _flush(self) -> None:
         """Write those chunks of the window that are new."""
         if self._writer is not None and self._window:
             present = self._known([key for key, _ in self._window])
