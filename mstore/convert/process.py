@@ -21,6 +21,7 @@ from typing import Any
 
 from mstore.errors import (
     BuilderError,
+    DamagedFileError,
     Error,
     InputError,
     LoadCheckError,
@@ -216,6 +217,8 @@ def _error(body: Mapping[str, Any], talk: bytes) -> Error:
     code, message, hint = str(body["code"]), str(body["message"]), str(body["hint"])
     if code == ProofError.code:
         return ProofError(message, subjects=[str(name) for name in body["subjects"]], hint=hint)
+    if code == DamagedFileError.code:
+        return DamagedFileError(message, path=str(body["path"]), hint=hint)
     kind = _KINDS.get(code, WorkerError)
     if kind in {BuilderError, WorkerError}:
         message += _quoted(talk)

@@ -15,6 +15,7 @@ from mstore.disk import os_errors
 from mstore.errors import InputError
 from mstore.formats import protos
 from mstore.formats.files import read_limited
+from mstore.formats.keras_probe import keras_path
 from mstore.formats.saved_model import FILE_NAME
 from mstore.formats.steps import find_step, step_in_name
 from mstore.formats.tensor_bundle import index_path
@@ -29,16 +30,17 @@ _MAX_STATE = 1 << 22
 _FILE_OF_CHECKPOINT = re.compile(
     r"(?P<prefix>.+)(?:\.index|\.meta|\.data-[0-9]{5,}-of-[0-9]{5,})", re.DOTALL
 )
-_KERAS = (".keras", ".h5", ".hdf5", ".weights.json")
-_ACCEPTED = "give a checkpoint's prefix, one of its files, a SavedModel, or a directory of them"
+_ACCEPTED = (
+    "give a checkpoint's prefix, one of its files, a Keras file, a SavedModel, or a directory"
+)
 
 
 def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
     """Return the prefixes of the checkpoints that ``path`` means, in natural order.
 
     Args:
-        path: a prefix, any file of a checkpoint, a SavedModel, a state file, or a directory; of
-            a directory all checkpoints directly in it.
+        path: a prefix, any file of a checkpoint, a Keras file, a SavedModel, a state file, or a
+            directory; of a directory all checkpoints directly in it.
         latest: of a directory, only the one that its state file names.
 
     Raises:
@@ -49,7 +51,9 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
         if not latest and is_checkpoint(path):
             return [path]
         if path.is_dir():
-            return [latest_checkpoint(path)] if latest else _in_directory(path)
+            if latest:
+                return [latest_checkpoint(path)]
+            return _in_directory(path) if keras_path(path) is None else [path]
         if path.name == STATE_FILE and path.is_file():
             return [latest_checkpoint(path.parent)]
         if latest:
@@ -57,16 +61,19 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
                 f"{path} is not a directory, so it has no latest checkpoint",
                 hint="give the directory that holds the file called checkpoint",
             )
-        if path.name == FILE_NAME and path.is_file():
-            return [path.parent]
-        old = v1_prefix(path)
-        if old is not None:
-            return [old]
-        match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
-        prefix = path.parent / match["prefix"] if match else path
-        if match and _has_index(prefix):
-            return [prefix]
+        return [_owner(path)]
+
+
+def _owner(path: Path) -> Path:
+    """Return what names the checkpoint that a file belongs to."""
+    if path.name == FILE_NAME and path.is_file():
+        return path.parent
+    match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
+    prefix = path.parent / match["prefix"] if match else path
+    found = keras_path(path) or v1_prefix(path) or (prefix if _has_index(prefix) else None)
+    if found is None:
         raise _nothing_at(path, prefix)
+    return found
 
 
 def latest_checkpoint(directory: Path) -> Path:
@@ -122,7 +129,12 @@ def _named_by(entry: "os.DirEntry[str]") -> str | None:
     if entry.name.endswith(".index") and entry.is_file():
         return entry.name.removesuffix(".index")
     path = Path(entry.path)
-    return entry.name if not _has_index(path) and is_checkpoint(path) else None
+    if _has_index(path):
+        return None
+    if is_checkpoint(path):
+        return entry.name
+    keras = keras_path(path)
+    return None if keras is None else keras.name
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -137,11 +149,11 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _nothing_in(directory: Path) -> InputError:
     hint = _ACCEPTED
-    if any(item.name.endswith(_KERAS) for item in directory.iterdir()):
-        hint = "Keras files are not supported yet; save with tf.train.Checkpoint instead"
-    elif any(".data-" in item.name for item in directory.iterdir()):
+    if any(".data-" in item.name for item in directory.iterdir()):
         hint = "there are data files without an .index: the checkpoint is not complete"
-    return InputError(f"there is no checkpoint (*.index, saved_model.pb) in {directory}", hint=hint)
+    return InputError(
+        f"there is no checkpoint (*.index, *.keras, *.h5, saved_model.pb) in {directory}", hint=hint
+    )
 
 
 def _nothing_at(path: Path, prefix: Path) -> InputError:
@@ -152,9 +164,4 @@ def _nothing_at(path: Path, prefix: Path) -> InputError:
         )
     if not path.exists():
         return InputError(f"there is no checkpoint {path}", hint=_ACCEPTED)
-    if path.name.endswith(_KERAS):
-        return InputError(
-            f"{path} is a Keras file, which is not supported yet",
-            hint="save with tf.train.Checkpoint(model=model).write(...) and add that",
-        )
     return InputError(f"{path} is not a checkpoint", hint=_ACCEPTED)

@@ -6,10 +6,12 @@ bytes around each tensor. A view is used like a ``memoryview`` over the whole fi
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, overload
 
 from mstore.disk import os_errors
-from mstore.formats.files import damaged
+from mstore.formats.files import damaged, open_regular
 
 _PAGE = 1 << 16
 _PIECE = 1 << 20
@@ -99,3 +101,15 @@ class FileView:
         """Iterate over the bytes in pieces of bounded length."""
         for start in range(0, len(self), _PIECE):
             yield bytes(self[start : start + _PIECE])
+
+
+@contextmanager
+def open_view(path: Path) -> Iterator[FileView]:
+    """Open a regular file and view the whole of it.
+
+    Raises:
+        InputError: there is no such file, or it is not a regular one.
+        SystemIOError: the operating system refused.
+    """
+    with open_regular(path) as file:
+        yield FileView(file, str(path))

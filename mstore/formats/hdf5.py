@@ -6,13 +6,12 @@ checked like the file itself. Numbers that stand in the file as they would in a 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, BinaryIO
 
 from mstore.domain.tensors import DTYPES
-from mstore.errors import DamagedFileError
 from mstore.formats import hdf5_process
 from mstore.formats.files import damaged
 from mstore.formats.windows import Window
@@ -71,25 +70,33 @@ class Contents:
 
 
 def read_contents(window: Window) -> Contents:
-    """Return what the HDF5 file in the window holds.
+    """Return what the HDF5 file in the window holds, as `read_all` does."""
+    return read_all([window])[0]
+
+
+def read_all(windows: Sequence[Window]) -> list[Contents]:
+    """Return what the HDF5 file in each window holds.
 
     Raises:
-        DamagedFileError: it is damaged, cut short or no HDF5 file.
-        InputError: it refers to other files, or has something else that is not accepted.
+        DamagedFileError: one is damaged, cut short or no HDF5 file.
+        InputError: one refers to other files, or has something else that is not accepted.
         MissingExtraError: h5py is not installed.
         SystemIOError: the operating system refused.
     """
-    if window.read(0, len(MAGIC)) != MAGIC:
-        raise damaged(window.path, "it does not begin as an HDF5 file does")
-    answer = hdf5_process.examine(window)
+    for window in windows:
+        if window.read(0, len(MAGIC)) != MAGIC:
+            raise damaged(window.path, "it does not begin as an HDF5 file does")
+    answers = hdf5_process.examine(windows)
+    return [_contents(*pair) for pair in zip(answers, windows, strict=True)]
+
+
+def _contents(answer: Mapping[str, Any], window: Window) -> Contents:
     try:
         datasets = tuple(_dataset(item, window) for item in answer["datasets"])
         labels = {str(key): str(value) for key, value in answer["labels"].items()}
         attributes = frozenset(map(str, answer["attributes"]))
-    except DamagedFileError:
-        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(window.path, "the process that read it gave no sound answer") from error
+        raise hdf5_process.unsound_answer(window.path) from error
     _check_places(datasets, window)
     return Contents(datasets, labels, attributes)
 
@@ -103,7 +110,9 @@ def write_decoded(window: Window, contents: Contents, output: BinaryIO) -> None:
     """
     size = sum(item.size for item in contents.decoded)
     if size:
-        output.writelines(hdf5_process.decode(window, size))
+        # Whoever counts or hashes what is written has the method `write` alone.
+        for piece in hdf5_process.decode(window, size):  # noqa: FURB122
+            output.write(piece)
 
 
 def _dataset(item: Mapping[str, Any], window: Window) -> Dataset:
@@ -135,7 +144,7 @@ def _check_places(datasets: Iterable[Dataset], window: Window) -> None:
     """Check that the datasets are in the file, apart from each other, each key there once."""
     items = list(datasets)
     if any(a.key >= b.key for a, b in pairwise(items)):
-        raise damaged(window.path, "the process that read it gave no sound answer")
+        raise hdf5_process.unsound_answer(window.path)
     places = sorted(
         (item.offset, item.size) for item in items if item.size and item.offset is not None
     )

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5s
 
-MAX_CHUNK = 32 << 20
+MAX_CHUNK = 16 << 20
 """Bytes of a chunk of a dataset; the cache holds one, unpacking takes one or two more."""
 
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 
 Block = tuple[tuple[int, ...], tuple[int, ...]]
 """Where a block of a dataset starts, and its shape."""
 
 
 def blocks(item: h5d.DatasetID) -> Iterator[Block]:
-    """Yield the blocks that cover a dataset in row-major order, of about 8 MiB or less."""
+    """Yield the blocks that cover a dataset in row-major order, of about 4 MiB or less."""
     creation = item.get_create_plist()
     chunked = creation.get_layout() == h5d.CHUNKED
     chunk = creation.get_chunk() if chunked else (1,) * len(item.shape)
@@ -28,7 +28,7 @@ def blocks(item: h5d.DatasetID) -> Iterator[Block]:
 def cover(shape: tuple[int, ...], chunk: tuple[int, ...], itemsize: int) -> Iterator[Block]:
     """Yield blocks that cover ``shape`` in row-major order, along whole chunks where they fit.
 
-    >>> list(cover((5, 2), (2, 2), 1 << 20))
+    >>> list(cover((5, 2), (2, 2), 1 << 19))
     [((0, 0), (4, 2)), ((4, 0), (1, 2))]
     """
     if not shape or not math.prod(shape):

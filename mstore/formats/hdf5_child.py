@@ -1,10 +1,11 @@
-"""Looks into one HDF5 file, in a process of its own that can do no harm.
+"""Looks into HDF5 files, in a process of its own that can do no harm.
 
 libhdf5 crashes on files made to that end and asks for gigabytes (docs/adr/0006-hdf5-in-a-child.md),
 so this process first gives up what it does not need: it can open no file, write none, and has a
 limit of memory and of processor time. `mstore.formats.hdf5_process` starts it; nothing imports it.
 
-Standard input: the request as JSON. Standard output: the answer as JSON, or the decoded bytes.
+Standard input: the request as JSON. Standard output: a line of JSON for each file, or the decoded
+bytes of one.
 Standard error: ``{"refused": text}`` or ``{"damaged": text}``.
 """
 
@@ -23,7 +24,7 @@ from mstore.formats.hdf5_blocks import MAX_CHUNK, blocks, read_block
 from mstore.formats.hdf5_elements import Refused, describe, read_text, weight_names
 from mstore.formats.windows import Window, WindowFile
 
-MAX_OBJECTS = 50_000
+MAX_OBJECTS = 30_000
 """Groups and datasets in a file."""
 
 MAX_DEPTH = 64
@@ -39,14 +40,14 @@ def main() -> None:
     """Answer one request, see `mstore.formats.hdf5_process`."""
     request = json.load(sys.stdin.buffer)
     _confine(request["memory"], request["seconds"])
-    window = Window(request["descriptor"], request["start"], request["size"], "the file")
     try:
-        with _opened(window) as file:
-            found = examine(file, request["allowance"])
-            if request["decode"]:
-                _decode(file, found["datasets"])
-            else:
-                json.dump(found, sys.stdout)
+        for descriptor, start, size in request["windows"]:
+            with _opened(Window(descriptor, start, size, "the file")) as file:
+                found = examine(file, request["allowance"])
+                if request["decode"]:
+                    _decode(file, found["datasets"])
+                else:
+                    print(json.dumps(found), flush=True)  # noqa: T201 - the answer
         sys.stdout.flush()
     except Refused as error:
         _fail("refused", str(error))
@@ -132,13 +133,13 @@ def _objects(file: h5f.FileID) -> Iterator[tuple[str, Any]]:
         yield path, group
         for name in group:
             inner = _joined(path, name)
-            if group.links.get_info(name).type != h5l.TYPE_HARD:
+            link = group.links.get_info(name)
+            if link.type != h5l.TYPE_HARD:
                 raise Refused(f"{inner} is a link to another place")
-            item = h5o.open(group, name)
-            address = h5o.get_info(item).addr
-            if address in seen:
+            if link.u in seen:  # the address of the object
                 raise Refused(f"{inner} is a second name of another object")
-            seen.add(address)
+            seen.add(link.u)
+            item = h5o.open(group, name)
             if len(seen) > MAX_OBJECTS:
                 raise Refused(f"it has more than {MAX_OBJECTS} groups and datasets")
             if isinstance(item, h5d.DatasetID):

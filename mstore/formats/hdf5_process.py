@@ -8,23 +8,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from mstore.disk import os_errors
-from mstore.errors import InputError, MissingExtraError
+from mstore.errors import DamagedFileError, InputError, MissingExtraError
 from mstore.formats.files import COPY_AGAIN, damaged
 from mstore.formats.windows import Window
 
-MEMORY = 200 << 20
+MEMORY = 160 << 20
 """Bytes that the process may take beyond those it starts with."""
 
-SECONDS = 8
-"""Processor time to look through a file; decoding may take longer, by the bytes it gives."""
+SECONDS = 6
+"""Processor time to look through the files; decoding may take longer, by the bytes it gives."""
 
 MAX_ANSWER = 32 << 20
-"""Bytes of JSON that describe the largest file that is read."""
+"""Bytes of JSON that describe the largest files that are read."""
 
 _FREE = 256 << 20
 _EXPANSION = 100
@@ -46,28 +46,35 @@ def allowance(stored: int) -> int:
     return _FREE + _EXPANSION * stored
 
 
-def examine(window: Window) -> dict[str, Any]:
-    """Return what the HDF5 file in the window holds, as `mstore.formats.hdf5_child.examine` says.
+def examine(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """Return what the HDF5 file in each window holds, see `mstore.formats.hdf5_child.examine`.
 
     Raises:
-        DamagedFileError: it cannot be read.
-        InputError: it has something that is not accepted.
+        DamagedFileError: one cannot be read.
+        InputError: one has something that is not accepted.
         MissingExtraError: h5py is not installed.
     """
-    pieces = []
-    left = MAX_ANSWER
-    for piece in _run(window, decode=False, seconds=SECONDS):
-        left -= len(piece)
-        if left < 0:
-            raise damaged(window.path, f"what it holds takes more than {MAX_ANSWER} bytes to list")
-        pieces.append(piece)
+    answer = bytearray()
+
+    def reached() -> str:
+        return windows[min(answer.count(b"\n"), len(windows) - 1)].path
+
+    for piece in _run(windows, reached, decode=False, seconds=SECONDS):
+        answer += piece
+        if len(answer) > MAX_ANSWER:
+            raise damaged(reached(), f"what it holds takes more than {MAX_ANSWER} bytes to list")
     try:
-        answer = json.loads(b"".join(pieces))
+        found = [json.loads(line) for line in answer.splitlines()]
     except ValueError as error:
-        raise damaged(window.path, "the process that read it gave no sound answer") from error
-    if not isinstance(answer, dict):
-        raise damaged(window.path, "the process that read it gave no sound answer")
-    return answer
+        raise unsound_answer(reached()) from error
+    if len(found) != len(windows) or not all(isinstance(item, dict) for item in found):
+        raise unsound_answer(reached())
+    return found
+
+
+def unsound_answer(path: str) -> DamagedFileError:
+    """Return the error for a file that made the process answer something that cannot be."""
+    return damaged(path, "the process that read it gave no sound answer")
 
 
 def decode(window: Window, size: int) -> Iterator[bytes]:
@@ -78,7 +85,8 @@ def decode(window: Window, size: int) -> Iterator[bytes]:
         MissingExtraError: h5py is not installed.
     """
     done = 0
-    for piece in _run(window, decode=True, seconds=SECONDS + size // _DECODED_A_SECOND):
+    seconds = SECONDS + size // _DECODED_A_SECOND
+    for piece in _run([window], lambda: window.path, decode=True, seconds=seconds):
         done += len(piece)
         if done > size:
             break
@@ -87,19 +95,20 @@ def decode(window: Window, size: int) -> Iterator[bytes]:
         raise damaged(window.path, f"its packed data does not unfold to {size} bytes")
 
 
-def _run(window: Window, *, decode: bool, seconds: int) -> Iterator[bytes]:
+def _run(
+    windows: Sequence[Window], path: Callable[[], str], *, decode: bool, seconds: int
+) -> Iterator[bytes]:
+    """Yield what the process writes; ``path`` tells which file it is at, for its complaint."""
     _require_h5py()
     request = {
-        "descriptor": window.descriptor,
-        "start": window.start,
-        "size": window.size,
-        "allowance": allowance(window.size),
+        "windows": [(window.descriptor, window.start, window.size) for window in windows],
+        "allowance": allowance(max(window.size for window in windows)),
         "decode": decode,
         "memory": MEMORY,
         "seconds": seconds,
     }
     with os_errors("cannot start a process to read HDF5"):
-        process = _start(request)
+        process = _start(request, {window.descriptor for window in windows})
     killer = threading.Timer(seconds + _WAITING, process.kill)
     complaint: list[bytes] = []
     # Read beside, or a process that talks much would wait for ever.
@@ -112,7 +121,7 @@ def _run(window: Window, *, decode: bool, seconds: int) -> Iterator[bytes]:
             yield piece
         process.wait()
         listener.join()
-        _check_end(window.path, process.returncode, b"".join(complaint))
+        _check_end(path(), process.returncode, b"".join(complaint))
     finally:
         killer.cancel()
         process.kill()
@@ -120,7 +129,7 @@ def _run(window: Window, *, decode: bool, seconds: int) -> Iterator[bytes]:
             listener.join()
 
 
-def _start(request: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def _start(request: dict[str, Any], descriptors: set[int]) -> "subprocess.Popen[bytes]":
     # The request is a file and not a pipe: nobody has to feed it.
     with tempfile.TemporaryFile() as body:
         body.write(json.dumps(request).encode())
@@ -131,7 +140,7 @@ def _start(request: dict[str, Any]) -> "subprocess.Popen[bytes]":
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(),
-            pass_fds=(request["descriptor"],),
+            pass_fds=tuple(descriptors),
         )
 
 

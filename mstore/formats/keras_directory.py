@@ -75,23 +75,24 @@ def _assets(directory: Path) -> Iterator[str]:
     count = 0
     while pending:
         folder, name = pending.pop()
-        for entry in os.scandir(folder):
-            count += 1
-            inner = f"{name}{entry.name}"
-            if count > MAX_ASSETS or inner.count("/") > _MAX_DEPTH:
-                raise InputError(
-                    f"{directory / ASSETS} holds more than the {MAX_ASSETS} files of a Keras model",
-                    hint="give the directory that model.save(path, zipped=False) wrote",
-                )
-            if entry.is_dir(follow_symlinks=False):
-                pending.append((folder / entry.name, f"{inner}/"))
-            elif entry.is_file(follow_symlinks=False):
-                yield inner
-            else:
-                raise InputError(
-                    f"{directory / inner} is a link or a device, not a file",
-                    hint="put the file itself in its place",
-                )
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                count += 1
+                inner = f"{name}{entry.name}"
+                if count > MAX_ASSETS or inner.count("/") > _MAX_DEPTH:
+                    raise InputError(
+                        f"{directory / ASSETS} holds more than the {MAX_ASSETS} files of a model",
+                        hint="give the directory that model.save(path, zipped=False) wrote",
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((folder / entry.name, f"{inner}/"))
+                elif entry.is_file(follow_symlinks=False):
+                    yield inner
+                else:
+                    raise InputError(
+                        f"{directory / inner} is a link or a device, not a file",
+                        hint="put the file itself in its place",
+                    )
 
 
 def _identity(path: Path, names: tuple[str, ...], opened: Opened) -> bytes:

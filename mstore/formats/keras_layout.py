@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
-from mstore.domain.tensors import Tensor, TensorTable
+from mstore.domain.tensors import DECODED, Tensor, TensorTable
 from mstore.formats.files import damaged
 from mstore.formats.hdf5 import Contents, Dataset, write_decoded
 from mstore.formats.keras_names import find_step, full_names
-from mstore.formats.layout import DECODED, Architecture, Layout, Opened
+from mstore.formats.layout import Architecture, Layout, Opened
 from mstore.formats.windows import Window
 
 ENDINGS = (".weights.h5", ".keras", ".hdf5", ".h5", ".zip")

@@ -1,6 +1,6 @@
 """Recognises the formats of Keras by content and reads each into a `Layout`."""
 
-import os
+import errno
 import stat
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mstore.formats.hdf5 import read_contents
 from mstore.formats.keras_archive import read_archive
 from mstore.formats.keras_directory import read_directory
 from mstore.formats.keras_layout import Part, make_layout, split_name, whole
+from mstore.formats.keras_probe import ENDINGS
 from mstore.formats.keras_shards import map_of_shard, read_shards
 from mstore.formats.layout import Layout
 from mstore.formats.windows import Window
@@ -20,7 +21,7 @@ from mstore.formats.zip_members import MAGIC as ZIP_MAGIC
 __all__ = ["read_keras"]
 
 _LEGACY = frozenset({"layer_names", "layer_names0", "model_config"})
-_ENDINGS = (".keras", ".h5", ".hdf5")
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 def read_keras(path: Path) -> Layout | None:
@@ -38,9 +39,11 @@ def read_keras(path: Path) -> Layout | None:
     """
     with os_errors(f"cannot read {path}"):
         try:
-            kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116 - names too long to exist
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
     if kind == stat.S_IFDIR:
         return read_directory(path)
     return _read_file(path) if kind == stat.S_IFREG else None
@@ -56,7 +59,7 @@ def _read_file(path: Path) -> Layout | None:
         return _read_hdf5(path) if whole_map is None else read_shards(whole_map)
     if start.startswith(b"{"):
         return read_shards(path)
-    if path.name.endswith(_ENDINGS):
+    if path.name.endswith(ENDINGS):
         raise damaged(
             str(path), "by its name it is a Keras file, but it begins neither as HDF5 nor as zip"
         )

@@ -7,12 +7,13 @@ The map names, for each group of variables, the files that hold them: ``{"metada
 
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 from mstore.disk import os_errors
-from mstore.errors import InputError
+from mstore.errors import DamagedFileError, InputError
 from mstore.formats.files import damaged, open_regular, read_limited
-from mstore.formats.hdf5 import Contents, read_contents
+from mstore.formats.hdf5 import Contents, read_all
 from mstore.formats.keras_layout import Part, make_layout, whole
 from mstore.formats.keras_members import parse_object
 from mstore.formats.layout import Layout
@@ -21,8 +22,8 @@ from mstore.formats.windows import Window
 MAX_MAP = 4 << 20
 """Bytes of a map of weights."""
 
-MAX_SHARDS = 1000
-"""Files of one checkpoint."""
+MAX_SHARDS = 256
+"""Files of one checkpoint, all of which are open at once."""
 
 _SHARD = re.compile(r"(?P<base>.*)_[0-9]{5,}\.weights\.h5", re.DOTALL)
 _MAX_SHOWN = 100
@@ -44,7 +45,7 @@ def read_shards(path: Path) -> Layout | None:
     if len(names) > MAX_SHARDS:
         raise damaged(str(path), f"it lists {len(names)} files, more than {MAX_SHARDS}")
     prefix = path.with_name(_common(path, names))
-    contents = {name: _read_shard(path, name) for name in names}
+    contents = _read_all(path, names)
     _check_complete(path, weight_map, contents)
     parts = [
         Part(_suffix(name, prefix), contents[name], 0, whole(path.with_name(name)))
@@ -71,13 +72,30 @@ def map_of_shard(path: Path) -> Path | None:
     return candidate if listed else None
 
 
+def listed_shards(path: Path) -> list[str]:
+    """Return the names of the files that the map at ``path`` lists, sorted.
+
+    Raises:
+        DamagedFileError: it is no such map, or damaged.
+    """
+    weight_map = _weight_map(path)
+    if not weight_map:
+        raise damaged(str(path), "it lists no files of weights")
+    return sorted({name for files in weight_map.values() for name in files})
+
+
 def _weight_map(path: Path) -> dict[str, list[str]] | None:
+    # Other files may begin like this one, and be of any size and content.
+    named = path.name.endswith("weights.json")
     with open_regular(path) as file, os_errors(f"cannot read {path}"):
-        size = os.fstat(file.fileno()).st_size
-        # Other files may begin like this one and be of any size.
-        if size > MAX_MAP and not path.name.endswith("weights.json"):
+        if not named and os.fstat(file.fileno()).st_size > MAX_MAP:
             return None
-    found = parse_object(read_limited(path, MAX_MAP), str(path), "contents")
+    try:
+        found = parse_object(read_limited(path, MAX_MAP), str(path), "text")
+    except DamagedFileError:
+        if named:
+            raise
+        return None
     weight_map = found.get("weight_map")
     if not isinstance(weight_map, dict):
         return None
@@ -118,14 +136,21 @@ def _suffix(name: str, prefix: Path) -> str:
     return name.removeprefix(prefix.name)
 
 
-def _read_shard(path: Path, name: str) -> Contents:
-    shard = path.with_name(name)
-    if not shard.is_file():
-        raise damaged(
-            str(shard), "it is missing", hint=f"copy all files that {path.name} lists beside it"
-        )
-    with open_regular(shard) as file, os_errors(f"cannot read {shard}"):
-        return read_contents(Window.whole(file.fileno(), str(shard)))
+def _read_all(path: Path, names: list[str]) -> dict[str, Contents]:
+    with ExitStack() as stack:
+        windows = []
+        for name in names:
+            shard = path.with_name(name)
+            if not shard.is_file():
+                raise damaged(
+                    str(shard),
+                    "it is missing",
+                    hint=f"copy all files that {path.name} lists beside it",
+                )
+            file = stack.enter_context(open_regular(shard))
+            windows.append(Window.whole(file.fileno(), str(shard)))
+        stack.enter_context(os_errors(f"cannot read {path}"))
+        return dict(zip(names, read_all(windows), strict=True))
 
 
 def _check_complete(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from mstore.domain.tensors import OBJECT_GRAPH_KEY
 from mstore.errors import InputError
+from mstore.formats.keras_members import CONFIG
+from mstore.formats.keras_read import read_keras
 from mstore.formats.layout import Layout
 from mstore.formats.saved_model import FILE_NAME
 from mstore.formats.saved_model_files import read_saved_model_layout
@@ -19,7 +21,7 @@ def primary_file(path: Path) -> Path:
     Raises:
         InputError: there is no checkpoint.
     """
-    for candidate in (index_path(path), path / FILE_NAME, path):
+    for candidate in (index_path(path), path / FILE_NAME, path / CONFIG, path):
         if candidate.is_file():
             return candidate
     for suffix in v1_suffixes(path):
@@ -44,7 +46,14 @@ def read_layout(path: Path) -> Layout:
         return read_saved_model_layout(path)
     if v1_suffixes(path):
         return read_tf1_v1(path)
+    layout = read_keras(path)
+    if layout is not None:
+        return layout
     raise InputError(f"{path} is no checkpoint: {index_path(path).name} is not there")
+
+
+def _meta(prefix: Path) -> tuple[str, ...]:
+    return (".meta",) if Path(f"{prefix}.meta").is_file() else ()
 
 
 def _bundle(prefix: Path) -> Layout:
@@ -54,7 +63,8 @@ def _bundle(prefix: Path) -> Layout:
     return Layout(
         format="tensor-bundle",
         prefix=prefix,
-        files=(*table.files, ".index"),
+        # A graph in an old style is of no use here, but it is one of the checkpoint's files.
+        files=(*table.files, *_meta(prefix), ".index"),
         table=table,
         step=find_step(prefix, table),
     )

@@ -29,8 +29,13 @@ FILE_NAME = "saved_model.pb"
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 """Signature that only names the initialization op; not an entry point."""
 
+OP_SIGNATURES = frozenset({INIT_OP_SIGNATURE, "__saved_model_train_op"})
+"""Signatures that name an op instead of tensors (saved_model/signature_constants.py)."""
+
+MAX_SIGNATURE = 1 << 20
+"""Largest entry of a signature in bytes."""
+
 _MAX_DISTINCT = 1 << 18
-_MAX_SIGNATURE = 1 << 20
 _MAX_RANK = 254
 _MAX_GRAPHS = 64
 _MAX_FIELDS = 1 << 25  # a graph of a million nodes has ten million
@@ -244,7 +249,20 @@ def _shared_name(entry: memoryview, graph: _MetaGraph, path: str) -> str:
 
 
 def _signature(data: memoryview, graph: _MetaGraph, path: str) -> None:
-    if len(data) > _MAX_SIGNATURE:
+    name, signature, _ = read_signature(data, path=path)
+    if name not in OP_SIGNATURES:
+        graph.signatures[name] = signature
+
+
+def read_signature(data: memoryview, *, path: str) -> tuple[str, Signature, tuple[bytes, ...]]:
+    """Return the name of a signature, what it says, and the names of its output tensors.
+
+    The name of a sparse or composite tensor is empty: it has several.
+
+    Raises:
+        DamagedFileError: ``data`` is no entry of ``MetaGraphDef.signature_def``.
+    """
+    if len(data) > MAX_SIGNATURE:
         raise damaged(path, "a signature of it is larger than any sound one", hint=_AGAIN)
     message = protos.SignatureEntry()
     try:
@@ -252,11 +270,14 @@ def _signature(data: memoryview, graph: _MetaGraph, path: str) -> None:
     except DecodeError as error:
         raise damaged(path, "a signature of it does not parse", hint=_AGAIN) from error
     name = _text(message.key)
-    if name != INIT_OP_SIGNATURE:
-        graph.signatures[name] = Signature(
-            MappingProxyType(dict(_specs(message.value.inputs, path))),
-            MappingProxyType(dict(_specs(message.value.outputs, path))),
-        )
+    outputs = tuple(entry.value.name for entry in message.value.outputs)
+    if name in OP_SIGNATURES:  # an op has no type
+        return name, Signature(MappingProxyType({}), MappingProxyType({})), outputs
+    signature = Signature(
+        MappingProxyType(dict(_specs(message.value.inputs, path))),
+        MappingProxyType(dict(_specs(message.value.outputs, path))),
+    )
+    return name, signature, outputs
 
 
 def _specs(entries: Any, path: str) -> Iterator[tuple[str, TensorSpec]]:

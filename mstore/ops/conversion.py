@@ -1,7 +1,7 @@
 """From a stored checkpoint to a SavedModel that has passed every check, in a working directory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,18 +11,20 @@ from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.proof import ProvenVariable, prove
-from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.domain.signatures import Signature, TensorSpec
 from mstore.errors import InputError
+from mstore.formats.layout import known_format
 from mstore.formats.saved_model import read_saved_model
 from mstore.objects.manifest import Manifest, canonical
 from mstore.objects.packs import object_id
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context
 from mstore.ops.hashing import file_sha256
-from mstore.ops.query import prefix_name
+from mstore.ops.lint import ensure_servable
+from mstore.ops.query import place
 from mstore.ops.stored import StoredTensors
 
 
@@ -31,12 +33,15 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
+            model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
         inputs: dtype and shape by input key, where the model does not say.
         root: where the model is in the checkpoint; None finds it.
         to: base path to publish in as well, or None.
+        trust: whether code that a Keras file carries itself may be run.
         allow_unrestored: variables that need not come from the checkpoint.
+        allow_lint: kinds of lint errors to put up with.
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
@@ -47,7 +52,9 @@ class ExportOptions:
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     root: str | None = None
     to: Path | None = None
+    trust: bool = False
     allow_unrestored: tuple[str, ...] = ()
+    allow_lint: tuple[str, ...] = ()
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
@@ -107,6 +114,7 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
         InputError: nothing says how the model is made.
         BuilderError: the builder failed.
         ProofError: a variable is not a tensor of the checkpoint.
+        LintError: TensorFlow Serving could not serve the result.
         LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
         WorkerError: the conversion process died or took too long.
     """
@@ -114,20 +122,22 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
     if manifest.architecture == "saved-model":
         return _adopt(context, row, manifest, options, work)
     spec = options.builder or row.checkpoint.builder
-    if spec is None:
+    if spec is None and manifest.architecture != "keras":
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
         raise InputError(
             f"exporting {name} needs the model's architecture, and no builder is recorded",
             hint=f"give one: mstore export {name} --builder FILE.py:FUNCTION",
         )
-    return _trace(context, row, manifest, describe(spec, options.search_path), options, work)
+    named = row.checkpoint.format not in SELF_DESCRIBING
+    info = None if spec is None else describe(spec, options.search_path, named=named)
+    return _trace(context, row, manifest, info, options, work)
 
 
 def _trace(
     context: Context,
     row: CheckpointRow,
     manifest: Manifest,
-    info: BuilderInfo,
+    info: BuilderInfo | None,
     options: ExportOptions,
     work: Path,
 ) -> Made:
@@ -135,7 +145,9 @@ def _trace(
     request = TraceRequest(
         checkpoint=_materialize(context, row, manifest, work / "checkpoint"),
         output=target,
-        builder=info.spec,
+        format=known_format(row.checkpoint.format),
+        trust=options.trust,
+        builder=info.spec if info else None,
         builder_args=options.builder_args,
         inputs=options.inputs,
         root=options.root,
@@ -155,6 +167,8 @@ def _trace(
                 names=result.names,
                 allow_unrestored=options.allow_unrestored,
             )
+        # Before the C++ loader, which fails as well and does not say what to do.
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
         signatures = read_saved_model(target).signatures
         check(
             target,
@@ -165,6 +179,7 @@ def _trace(
         )
     finally:
         context.progress.finish()
+    result = replace(result, warnings=warnings)
     return Made(target, "trace", info, result, proven, signatures, _records(target))
 
 
@@ -175,9 +190,7 @@ def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, direc
         disk.step("mkdir", folder)
         folder.mkdir()
     write_checkpoint(context, row, manifest, staged, directory)
-    prefix = directory / prefix_name(row.checkpoint, manifest)
-    files = manifest.originals
-    return Path(f"{prefix}{files[0].path}") if len(files) == 1 else prefix
+    return place(directory, row.checkpoint, manifest)
 
 
 def _adopt(
@@ -194,13 +207,14 @@ def _adopt(
     with StoredTensors(context, manifest) as trained:
         sources = {tensor.key: tensor.key for tensor in trained.table.values}
         proven = prove(trained, target, sources, names=info.variable_names, traced=False)
+    warnings = ensure_servable(target, options.allow_lint)
     context.progress.start("running the model", None)
     try:
         check(target, info.signatures, timeout=options.timeout)
     finally:
         context.progress.finish()
     environment = {"tensorflow": info.tensorflow_version} if info.tensorflow_version else {}
-    result = TraceResult(dict(sources), environment=environment)
+    result = TraceResult(dict(sources), environment=environment, warnings=warnings)
     return Made(target, "link", None, result, proven, info.signatures, _records(target))
 
 

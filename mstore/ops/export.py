@@ -89,6 +89,7 @@ class _Commit:
                 "inputs": {key: spec.to_json() for key, spec in self.options.inputs.items()},
                 "root": made.result.root,
                 "allow_unrestored": list(self.options.allow_unrestored),
+                **({"trust": True} if self.options.trust else {}),
             },
             environment=made.result.environment,
         )

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from mstore.errors import Error
+from mstore.formats.graph_walk import read_graphs
 from mstore.formats.meta_graph import parse_meta
 from mstore.formats.object_graph import MAX_BYTES, MAX_ITEMS, parse_object_graph
 from mstore.formats.saved_model import read_saved_model
@@ -41,6 +42,15 @@ from tests.formats.bundle_writer import (
     write_index,
     write_table,
 )
+from tests.formats.graph_writer import (
+    calls,
+    function,
+    signature,
+    sound_graph,
+    string_constant,
+    text,
+)
+from tests.formats.graph_writer import node as graph_node
 from tests.formats.tf1_writer import (
     Saved,
     map_entry,
@@ -234,6 +244,89 @@ def hostile_saved_model(make: Callable[[], bytes]) -> Callable[[Path], None]:
     return case
 
 
+def hostile_graphs(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(directory: Path) -> None:
+        (directory / "saved_model.pb").write_bytes(make())
+        read_graphs(directory / "saved_model.pb")
+
+    return case
+
+
+def served(nodes: bytes, functions: bytes = b"") -> bytes:
+    """Wrap encoded nodes and functions into a SavedModel whose signature needs the node y."""
+    return message(2, message(2, nodes + message(2, functions)) + signature("s", "y:0"))
+
+
+def many_nodes() -> bytes:
+    return served(b"".join(message(1, graph_node(f"{at}", "Sin", "y")) for at in range(270_000)))
+
+
+def chained_nodes() -> bytes:
+    names = ["y", *(f"{at}" for at in range(1, 200_000))]
+    pairs = zip(names, [*names[1:], "end"], strict=True)
+    return served(b"".join(message(1, graph_node(name, "Sin", after)) for name, after in pairs))
+
+
+def chained_functions() -> bytes:
+    functions = (
+        function(
+            f"f{at}", [graph_node("n", f"f{at + 1}"), graph_node("read", "ReadFile", "x")], ["x"]
+        )
+        for at in range(100_000)
+    )
+    return served(
+        message(1, graph_node("y", "f0", "y")), b"".join(message(1, body) for body in functions)
+    )
+
+
+def crossed_inputs() -> bytes:
+    """Make every one of 300 nodes need every other, with thousands of inputs each."""
+    names = [f"{at}" for at in range(300)]
+    nodes = (graph_node(name, "Sin", *(names * 20)) for name in ["y", *names])
+    return served(b"".join(message(1, body) for body in nodes))
+
+
+def many_readers() -> bytes:
+    """Make many ops ask for an argument that stands last in a long function."""
+    nodes = [*(graph_node(f"n{at}", "Sin") for at in range(100_000)), string_constant("file", "/x")]
+    nodes += [graph_node(f"r{at}", "ReadFile", "file") for at in range(50_000)]
+    call = message(1, graph_node("y", "PartitionedCall", f=calls("f")))
+    return served(call, message(1, function("f", nodes)))
+
+
+def many_ops() -> bytes:
+    names = ["y", *(f"{at}" for at in range(9_000))]
+    nodes = (graph_node(name, f"Op{name}", *names[at : at + 2]) for at, name in enumerate(names))
+    return served(b"".join(message(1, body) for body in nodes))
+
+
+def huge_constant_on_disk(directory: Path) -> None:
+    """Hold a constant of nearly 2 GB in a sparse file, and a signature after it."""
+    size = (1 << 31) - 200
+    tail = signature("s", "y:0")
+    value = b"\x22" + varint(size)  # TensorProto.tensor_content
+    for field, head in ((8, b""), (2, message(1, b"value")), (5, text(1, "y") + text(2, "Const"))):
+        length = size + len(value)
+        value = head + varint(field << 3 | 2) + varint(length) + value
+    for field in (1, 2):
+        value = varint(field << 3 | 2) + varint(size + len(value)) + value
+    value = b"\x12" + varint(size + len(value) + len(tail)) + value
+    with (directory / "saved_model.pb").open("wb") as file:
+        file.write(value)
+        file.seek(size, 1)
+        file.write(tail)
+    (graph,) = read_graphs(directory / "saved_model.pb")
+    if graph.constants[0].size < size or [use.op for use in graph.ops] != ["Const"]:
+        raise SystemExit(f"the constant was not measured: {graph}")
+
+
+def mutated_graphs(directory: Path) -> Iterator[Callable[[], object]]:
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    sound = b"\x08\x01" + message(2, sound_graph())  # the schema version, then a graph
+    for _ in range(MUTATIONS):
+        yield partial(hostile_graphs(partial(mutate, random_, sound)), directory)
+
+
 def nested(depth: int) -> bytes:
     data = b""
     for _ in range(depth):
@@ -332,6 +425,18 @@ CASES: dict[str, Callable[[Path], None]] = {
         lambda: message(2, message(2, message(2, b"\x0a\x04\x1a\x02\x12\x00" * 1_000_000)))
     ),
     "empty signatures": hostile_saved_model(lambda: message(2, b"\x2a\x00" * 300_000)),
+    "many nodes": hostile_graphs(many_nodes),
+    "chained nodes": hostile_graphs(chained_nodes),
+    "chained functions": hostile_graphs(chained_functions),
+    "crossed inputs": hostile_graphs(crossed_inputs),
+    "many readers": hostile_graphs(many_readers),
+    "many ops": hostile_graphs(many_ops),
+    "huge constant": huge_constant_on_disk,
+    "nodes to be run": hostile_graphs(lambda: served(b"\x0a\x00" * 1_000_000)),
+    "functions to be run": hostile_graphs(lambda: served(b"", b"\x0a\x00" * 1_000_000)),
+    "signatures to be run": hostile_graphs(
+        lambda: message(2, b"".join(signature(f"{at}", "y:0") for at in range(5_000)))
+    ),
     "nested messages": hostile_saved_model(lambda: nested(3000)),
     "meta of empty nodes": hostile_meta(lambda: message(2, b"\x0a\x00" * 1_000_000)),
     "meta of placeholders": hostile_meta(
@@ -356,6 +461,7 @@ CASES: dict[str, Callable[[Path], None]] = {
 MUTANTS: dict[str, Callable[[Path], Iterator[Callable[[], object]]]] = {
     "V1 mutations": mutated_v1,
     "meta mutations": mutated_metas,
+    "graph mutations": mutated_graphs,
 }
 
 

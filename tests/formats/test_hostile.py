@@ -55,8 +55,11 @@ def test_mutated_indexes_end_in_words_or_are_read() -> None:
     assert len(report["outcomes"]) > 15
 
 
-@pytest.mark.parametrize(("case", "checks"), [("V1 mutations", 20), ("meta mutations", 8)])
-def test_mutated_files_of_tensorflow_1_end_in_words_or_are_read(case: str, checks: int) -> None:
+@pytest.mark.parametrize(
+    ("case", "checks"),
+    [("V1 mutations", 20), ("meta mutations", 8), ("graph mutations", 12)],
+)
+def test_mutated_files_of_other_kinds_end_in_words_or_are_read(case: str, checks: int) -> None:
     report = run(case)
     assert sum(report["outcomes"].values()) == MUTATIONS >= 1000
     assert report["kib"] < MEMORY_KIB

@@ -14,14 +14,7 @@ from tests.formats.bundle_writer import (
     varint,
     write_bundle,
 )
-
-
-def text(field: int, value: str) -> bytes:
-    return message(field, value.encode())
-
-
-def entry(field: int, key: str, value: bytes) -> bytes:
-    return message(field, text(1, key) + message(2, value))
+from tests.formats.graph_writer import entry, tensor_info, text
 
 
 def graph_node(name: str, op: str, shared_name: str | None = None) -> bytes:
@@ -29,11 +22,6 @@ def graph_node(name: str, op: str, shared_name: str | None = None) -> bytes:
     if shared_name is not None:
         out += entry(5, "shared_name", text(2, shared_name))
     return message(1, out)
-
-
-def tensor_info(dtype: int, *sizes: int, unknown_rank: bool = False) -> bytes:
-    dims = b"".join(message(2, number(1, size)) for size in sizes)
-    return text(1, "t:0") + number(2, dtype) + message(3, dims + number(3, unknown_rank))
 
 
 def function(name: str, *ops: str) -> bytes:

@@ -31,7 +31,7 @@ def export(
         typer.Option(
             "--builder",
             metavar="FILE.py:NAME",
-            help="What builds the model; default: what add recorded.",
+            help="What builds the model (FILE.py: its classes); default: what add recorded.",
         ),
     ] = None,
     builder_arg: Annotated[
@@ -51,11 +51,18 @@ def export(
         Path | None,
         typer.Option("--to", metavar="BASE", help="Serving directory to put it in too."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that a Keras file carries in Lambda layers.")
+    ] = False,
     allow_unrestored: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-unrestored", metavar="NAME", help="Variable not of the checkpoint. Repeatable."
         ),
+    ] = None,
+    allow_lint: Annotated[
+        list[str] | None,
+        typer.Option("--allow-lint", metavar="KIND", help="Lint error to allow. Repeatable."),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -77,7 +84,9 @@ def export(
             inputs=specs,
             root=root,
             to=to,
+            trust=trust,
             allow_unrestored=tuple(allow_unrestored or ()),
+            allow_lint=tuple(allow_lint or ()),
             timeout=timeout,
             message=message,
         )

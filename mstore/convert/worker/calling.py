@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras.src.layers import layer as keras_layer
 
 from mstore.convert.madeup import TEXTS, choices
+from mstore.convert.worker.dialects import is_layer
 from mstore.convert.worker.entries import DEFAULT, Entry
 from mstore.errors import BuilderError, InputError
 from mstore.servable import Servable
@@ -151,7 +152,7 @@ def ways(model: Any, inputs: Iterable[str]) -> list[Way]:
     Raises:
         InputError: if the model cannot be called, or takes other inputs.
     """
-    name = "call" if isinstance(model, keras.Layer) else "__call__"
+    name = "call" if is_layer(model) else "__call__"
     function = inspect.getattr_static(type(model), name, None)
     if function is None:
         raise InputError(

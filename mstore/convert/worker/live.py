@@ -83,13 +83,6 @@ def children(thing: Any) -> Mapping[str, Any]:
     return found
 
 
-def is_training_only(thing: Any) -> bool:
-    """Return whether ``thing`` is an optimizer, a metric or a random seed: no weights to serve."""
-    return isinstance(
-        thing, (keras.optimizers.Optimizer, keras.metrics.Metric, keras.random.SeedGenerator)
-    )
-
-
 def trainable_weights(model: Any) -> list[Weight]:
     """Return the trainable variables in the order in which an optimizer is built on them."""
     return _unique(getattr(model, "trainable_variables", ()))
@@ -98,6 +91,16 @@ def trainable_weights(model: Any) -> list[Weight]:
 def all_weights(model: Any) -> list[Weight]:
     """Return the variables that the model says it has."""
     return _unique(getattr(model, "variables", ()))
+
+
+def known_weights(model: Any) -> dict[int, Weight]:
+    """Return every variable that hangs on the model by its identity, named as the model does."""
+    known = {weight.key: weight for weight in all_weights(model)}
+    for _, thing in reachable(model):
+        if is_variable(thing):
+            weight = as_weight(thing)
+            known.setdefault(weight.key, weight)
+    return known
 
 
 def _unique(variables: Any) -> list[Weight]:

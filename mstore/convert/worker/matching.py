@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mstore.convert.worker.live import Weight, as_weight, children, is_training_only, is_variable
+from mstore.convert.worker.dialects import is_training_only
+from mstore.convert.worker.live import Weight, as_weight, children, is_variable
 from mstore.convert.worker.trained import Leaf, Trained
 
 _NOT_WEIGHTS = frozenset(

@@ -12,17 +12,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mstore.convert.worker.live import Weight, all_weights, as_weight, is_variable, reachable
+from mstore.convert.worker.live import Weight, as_weight, known_weights, reachable
 from mstore.errors import BuilderError
 
 
 def captured_weights(model: Any, functions: Sequence[Any]) -> list[Weight]:
     """Return the variables that the functions use, in an order that depends on the model alone."""
-    names: dict[int, Weight] = {weight.key: weight for weight in all_weights(model)}
-    for _, thing in reachable(model):
-        if is_variable(thing):
-            weight = as_weight(thing)
-            names.setdefault(weight.key, weight)
+    names = known_weights(model)
     captured = {id(v): v for function in functions for v in function.graph.variables}
     order = {key: index for index, key in enumerate(names)}
     known = [names[key] for key in sorted(set(captured) & set(names), key=order.__getitem__)]
