@@ -70,6 +70,8 @@ class TraceRequest:
         search_path: directory for relative builder files, and for the import of builder modules.
         format: how the checkpoint's files are laid out (`mstore.formats.layout.Format`).
         trust: whether code in the file itself (the lambdas of ``Lambda`` layers) may be run.
+        weights: ``raw`` for the weights, ``ema`` for the moving averages that an optimizer keeps
+            of them; None is refused where a checkpoint has both and they differ.
     """
 
     checkpoint: Path
@@ -82,6 +84,7 @@ class TraceRequest:
     search_path: Path = Path()
     format: str = "tensor-bundle"
     trust: bool = False
+    weights: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON; ``from_json`` gives an equal one, with absolute paths."""
@@ -96,6 +99,7 @@ class TraceRequest:
             "search_path": str(self.search_path.absolute()),
             "format": self.format,
             "trust": self.trust,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -112,6 +116,7 @@ class TraceRequest:
             search_path=Path(body["search_path"]),
             format=body["format"],
             trust=body["trust"],
+            weights=body.get("weights"),
         )
 
 

@@ -18,6 +18,7 @@ from mstore.domain.tensors import DTYPES, TensorTable
 from mstore.errors import InputError
 from mstore.formats import protos, wire
 from mstore.formats.files import damaged, read_limited
+from mstore.formats.saved_objects import SavedObjects
 from mstore.formats.tensor_bundle import index_path, read_table
 
 MAX_BYTES = (1 << 31) - 1
@@ -86,6 +87,7 @@ class _MetaGraph:
     assets: list[str] = field(default_factory=list)
     ops: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
+    objects: SavedObjects | None = None
 
 
 def read_saved_model(directory: Path) -> SavedModelInfo:
@@ -105,6 +107,9 @@ def read_saved_model(directory: Path) -> SavedModelInfo:
     variables = read_table(prefix) if index_path(prefix).exists() else None
     chosen = next((graph for graph in graphs if _SERVE in graph.tags), graphs[0])
     names = {item.key: item.full_name for item in variables or () if item.full_name}
+    nameless = [item.key for item in variables or () if not item.full_name]
+    if chosen.objects is not None:
+        names |= chosen.objects.variable_names(nameless)
     return SavedModelInfo(
         tag_sets=[frozenset(graph.tags) for graph in graphs],
         signatures=MappingProxyType(chosen.signatures),
@@ -168,13 +173,15 @@ def parse_meta_graph(data: bytes, *, path: str) -> _MetaGraph:
 
 def _meta_graph(data: memoryview, budget: wire.Budget, path: str) -> _MetaGraph:
     graph = _MetaGraph(budget)
-    for number, part in wire.messages(data, {1, 2, 5, 6}, graph.budget, path=path):
+    for number, part in wire.messages(data, {1, 2, 5, 6, 7}, graph.budget, path=path):
         if number == 1:
             _meta_info(part, graph, path)
         elif number == 2:  # noqa: PLR2004 - graph_def
             _graph(part, graph, path)
         elif number == 5:  # noqa: PLR2004 - signature_def
             _signature(part, graph, path)
+        elif number == 7:  # noqa: PLR2004 - object_graph_def
+            graph.objects = SavedObjects(part, graph.budget, path=path)
         else:
             graph.assets.append(_asset(part, graph, path))
     return graph

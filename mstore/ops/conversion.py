@@ -10,8 +10,11 @@ from mstore.catalog.checkpoints import CheckpointRow
 from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.fingerprint import make_reproducible
+from mstore.convert.meta_graph import trace_meta_graph
+from mstore.convert.meta_request import MetaGraphRequest, is_tensor
 from mstore.convert.proof import ProvenVariable, prove
 from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
+from mstore.convert.restore_plan import refuse_unrestored
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.domain.signatures import Signature, TensorSpec
@@ -36,7 +39,9 @@ class ExportOptions:
         builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
             model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
-        inputs: dtype and shape by input key, where the model does not say.
+        inputs: dtype and shape by input key, where the model does not say. Of a graph of
+            TensorFlow 1, the tensor by input key, and the value, as text, by fixed tensor.
+        outputs: tensor of such a graph by output key.
         root: where the model is in the checkpoint; None finds it.
         to: base path to publish in as well, or None.
         trust: whether code that a Keras file carries itself may be run.
@@ -45,11 +50,13 @@ class ExportOptions:
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
+        weights: ``raw`` or ``ema``, where an optimizer keeps moving averages; None asks.
     """
 
     builder: str | None = None
     builder_args: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    inputs: Mapping[str, TensorSpec | str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     root: str | None = None
     to: Path | None = None
     trust: bool = False
@@ -58,6 +65,7 @@ class ExportOptions:
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,14 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
     if manifest.architecture == "saved-model":
         return _adopt(context, row, manifest, options, work)
     spec = options.builder or row.checkpoint.builder
+    tensors = options.outputs or any(isinstance(value, str) for value in options.inputs.values())
+    if manifest.architecture == "meta-graph" and options.builder is None and (tensors or not spec):
+        return _cut(context, row, manifest, options, work)
+    if tensors:
+        raise InputError(
+            "tensors of a graph are named, and this export is not made from one",
+            hint="name them for a checkpoint with a .meta, without --builder",
+        )
     if spec is None and manifest.architecture != "keras":
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
         raise InputError(
@@ -149,10 +165,11 @@ def _trace(
         trust=options.trust,
         builder=info.spec if info else None,
         builder_args=options.builder_args,
-        inputs=options.inputs,
+        inputs={k: spec for k, spec in options.inputs.items() if not isinstance(spec, str)},
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
+        weights=options.weights,
     )
     context.progress.start("tracing the model", None)
     try:
@@ -181,6 +198,48 @@ def _trace(
         context.progress.finish()
     result = replace(result, warnings=warnings)
     return Made(target, "trace", info, result, proven, signatures, _records(target))
+
+
+def _cut(
+    context: Context, row: CheckpointRow, manifest: Manifest, options: ExportOptions, work: Path
+) -> Made:
+    """Cut the signatures out of the graph in the checkpoint's ``.meta``."""
+    target = work / "saved_model"
+    described = [key for key, value in options.inputs.items() if not isinstance(value, str)]
+    if described:
+        raise InputError(
+            f"the graph in the .meta has dtype and shape of the input {described[0]!r} itself",
+            hint=f"name its tensor: --input {described[0]}=OP:0",
+        )
+    given = {key: str(value) for key, value in options.inputs.items()}
+    request = MetaGraphRequest(
+        checkpoint=_materialize(context, row, manifest, work / "checkpoint"),
+        output=target,
+        inputs={key: tensor for key, tensor in given.items() if not is_tensor(key)},
+        outputs=options.outputs,
+        constants={tensor: value for tensor, value in given.items() if is_tensor(tensor)},
+        search_path=options.search_path,
+    )
+    context.progress.start("cutting out the model", None)
+    try:
+        result = trace_meta_graph(request, timeout=options.timeout)
+        make_reproducible(target)
+        with StoredTensors(context, manifest) as trained:
+            proven = prove(trained, target, result.sources, names=result.names, traced=False)
+        refuse_unrestored(target)
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
+        signatures = read_saved_model(target).signatures
+        check(
+            target,
+            signatures,
+            dims=result.dims,
+            samples=result.samples,
+            timeout=options.timeout,
+        )
+    finally:
+        context.progress.finish()
+    result = replace(result, warnings=warnings)
+    return Made(target, "trace", None, result, proven, signatures, _records(target))
 
 
 def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, directory: Path) -> Path:

@@ -86,10 +86,16 @@ class _Commit:
             builder=made.builder_record,
             parameters={
                 "builder_args": dict(self.options.builder_args),
-                "inputs": {key: spec.to_json() for key, spec in self.options.inputs.items()},
+                "inputs": {
+                    key: value if isinstance(value, str) else value.to_json()
+                    for key, value in self.options.inputs.items()
+                },
+                # Versions of other checkpoints keep the bytes that they always had.
+                **({"outputs": dict(self.options.outputs)} if self.options.outputs else {}),
                 "root": made.result.root,
                 "allow_unrestored": list(self.options.allow_unrestored),
                 **({"trust": True} if self.options.trust else {}),
+                "weights": self.options.weights,
             },
             environment=made.result.environment,
         )

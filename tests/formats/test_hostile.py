@@ -57,7 +57,7 @@ def test_mutated_indexes_end_in_words_or_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("case", "checks"),
-    [("V1 mutations", 20), ("meta mutations", 8), ("graph mutations", 12)],
+    [("V1 mutations", 20), ("meta mutations", 8), ("graph mutations", 10)],
 )
 def test_mutated_files_of_other_kinds_end_in_words_or_are_read(case: str, checks: int) -> None:
     report = run(case)

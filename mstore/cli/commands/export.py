@@ -1,5 +1,6 @@
 """``mstore export``."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,14 @@ from mstore.cli.completion import complete_reference
 from mstore.cli.pages.versions import exported_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
-from mstore.cli.values import parse_inputs, parse_pairs
+from mstore.cli.values import parse_inputs, parse_outputs, parse_pairs
+
+
+class Weights(str, Enum):
+    """What to export where an optimizer keeps moving averages of the weights."""
+
+    raw = "raw"
+    ema = "ema"
 
 
 @command(
@@ -18,6 +26,7 @@ from mstore.cli.values import parse_inputs, parse_pairs
         "mstore export mnist@best --builder model.py:build",
         "mstore export mnist@best:val_loss --builder model.py:build --to serving/mnist",
         "mstore export mnist@1200 --builder model.py:build --input 'x=float32[?,10]'",
+        "mstore export old@1200 --input x=images:0 --output scores=Softmax:0",
     ),
 )
 def export(
@@ -44,6 +53,10 @@ def export(
             "--input", metavar="NAME=DTYPE[DIM,...]", help="Where the model is silent. Repeatable."
         ),
     ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="NAME=OP:0", help="Of a TF1 graph. Repeatable."),
+    ] = None,
     root: Annotated[
         str | None, typer.Option("--root", help="Where in the checkpoint the model is.")
     ] = None,
@@ -64,6 +77,10 @@ def export(
         list[str] | None,
         typer.Option("--allow-lint", metavar="KIND", help="Lint error to allow. Repeatable."),
     ] = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option("--weights", help="The weights, or their moving averages (use_ema)."),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
@@ -76,17 +93,20 @@ def export(
     """
     arguments = parse_pairs("--builder-arg", builder_arg or ())
     specs = parse_inputs(inputs or ())
+    tensors = parse_outputs(outputs or ())
     with session.store() as store:
         version = store.export(
             reference,
             builder=builder,
             builder_args=arguments,
             inputs=specs,
+            outputs=tensors,
             root=root,
             to=to,
             trust=trust,
             allow_unrestored=tuple(allow_unrestored or ()),
             allow_lint=tuple(allow_lint or ()),
+            weights=weights.value if weights is not None else None,
             timeout=timeout,
             message=message,
         )

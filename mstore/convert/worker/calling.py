@@ -21,6 +21,7 @@ from keras.src.layers import layer as keras_layer
 from mstore.convert.madeup import TEXTS, choices
 from mstore.convert.worker.dialects import is_layer
 from mstore.convert.worker.entries import DEFAULT, Entry
+from mstore.convert.worker.inference import replaced
 from mstore.errors import BuilderError, InputError
 from mstore.servable import Servable
 
@@ -134,16 +135,15 @@ def _uncallable(
 
 @contextlib.contextmanager
 def eager_building() -> Iterator[None]:
-    """Let Keras build layers by the eager call itself, not by a symbolic one before it."""
-    original = getattr(keras_layer, "might_have_unbuilt_state", None)
-    if original is None:
+    """Let Keras build layers by the eager call itself, not by a symbolic one before it.
+
+    Models that make a layer in their first call may: Keras locks them only after the symbolic one.
+    """
+    with (
+        replaced(keras_layer, "might_have_unbuilt_state", lambda _: lambda _layer: False),
+        replaced(keras.Layer, "_lock_state", lambda _: lambda _layer: None),
+    ):
         yield
-        return
-    keras_layer.might_have_unbuilt_state = lambda _layer: False
-    try:
-        yield
-    finally:
-        keras_layer.might_have_unbuilt_state = original
 
 
 def ways(model: Any, inputs: Iterable[str]) -> list[Way]:

@@ -88,13 +88,23 @@ def functional_entry(model: Any, given: Mapping[str, tf.TensorSpec], ends: Ends)
     return Entry(DEFAULT, specs, call, _output_names(ends))
 
 
+def _keyed(path: Sequence[Any]) -> str:
+    """Return the name that keys of dicts give a tensor, empty where it is in no dict.
+
+    >>> _keyed(("heads", 1)), _keyed((0, "a")), _keyed((1,))
+    ('heads_1', 'a', '')
+    """
+    first = next((at for at, part in enumerate(path) if isinstance(part, str)), len(path))
+    return "_".join(str(part) for part in path[first:])
+
+
 def _input_names(flat: Sequence[tuple[Any, Any]]) -> list[str]:
     names: list[str] = []
     unnamed = 0
     for path, tensor in flat:
-        keys = [part for part in path if isinstance(part, str)]
-        if keys:
-            name = "_".join(keys)
+        keyed = _keyed(path)
+        if keyed:
+            name = keyed
         elif _AUTO_INPUT.fullmatch(tensor.name):
             name = f"inputs_{unnamed}" if unnamed else "inputs"
             unnamed += 1
@@ -143,10 +153,10 @@ def _output_names(ends: Ends) -> tuple[str, ...]:
     flat = keras.tree.flatten_with_path(ends.outputs)
     names = []
     for index, (path, tensor) in enumerate(flat):
-        keys = [part for part in path if isinstance(part, str)]
+        keyed = _keyed(path)
         layer = maker_of(tensor)
-        if keys:
-            names.append("_".join(keys))
+        if keyed:
+            names.append(keyed)
         elif is_auto_name(layer.name, type(layer)):
             names.append(f"output_{index}")
         else:

@@ -83,6 +83,15 @@ def children(thing: Any) -> Mapping[str, Any]:
     return found
 
 
+def is_idle(thing: Any) -> bool:
+    """Return whether ``thing`` is a layer that no call for service has built.
+
+    A head that only training calls is one. Should a signature need it after all, it makes
+    variables then, for which the checkpoint has nothing.
+    """
+    return isinstance(thing, keras.Layer) and not thing.built and not thing.variables
+
+
 def trainable_weights(model: Any) -> list[Weight]:
     """Return the trainable variables in the order in which an optimizer is built on them."""
     return _unique(getattr(model, "trainable_variables", ()))

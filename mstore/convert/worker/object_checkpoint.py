@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mstore.convert.request import TraceRequest
+from mstore.convert.worker.averages import choose
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Snapshot
 from mstore.convert.worker.dialects import environment
@@ -14,7 +15,7 @@ from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirm
 from mstore.convert.worker.preparing import Prepared, prepare
 from mstore.convert.worker.rebuilding import run_builder_again
 from mstore.convert.worker.restoring import assign, refresh_derived, restore
-from mstore.convert.worker.sources import AVERAGES_KEPT, Restored
+from mstore.convert.worker.sources import Restored
 from mstore.convert.worker.trained import Trained
 
 _PARTS = ("", "-keys", "-values")
@@ -52,6 +53,7 @@ class ObjectCheckpoint:
         bindings = bind_unreached(prepared.model, self._trained, found)
         refuse_contradictions(bindings.values())
         refuse_unconfirmed(bindings.values(), self._request.allow_unrestored)
+        bindings = choose(bindings, self._trained, self._request.weights)
         before = Snapshot(all_weights(prepared.model))
         self._put(prepared, found, bindings)
         before.forget(bound.weight.variable.numpy() for bound in bindings.values())
@@ -77,7 +79,9 @@ class ObjectCheckpoint:
     def restore_again(self, prepared: Prepared) -> None:
         """Restore from the node that the first build was restored from."""
         found = locate(prepared.model, self._trained, self._root)
-        self._put(prepared, found, bind_unreached(prepared.model, self._trained, found))
+        bindings = bind_unreached(prepared.model, self._trained, found)
+        bindings = choose(bindings, self._trained, self._request.weights)
+        self._put(prepared, found, bindings)
 
     def environment(self) -> Mapping[str, str]:
         """Return the version of tf-keras, if the builder uses it."""
@@ -100,7 +104,7 @@ class ObjectCheckpoint:
         }
 
     def _unused(self, bindings: Mapping[int, Bound]) -> list[str]:
-        known = {bound.leaf.key for bound in bindings.values()}
+        known = {bound.instead_of or bound.leaf.key for bound in bindings.values()}
         return [key for key in self._trained.weights_of_no_optimizer() if key not in known]
 
     def _cautions(self, bindings: Mapping[int, Bound]) -> list[str]:
@@ -112,6 +116,4 @@ class ObjectCheckpoint:
                 "do not follow; they are taken from an optimizer's list "
                 f"({listed_only[0].path} ...)"
             )
-        if self._trained.has_averages:
-            warnings.append(AVERAGES_KEPT)
         return warnings

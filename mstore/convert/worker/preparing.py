@@ -64,7 +64,9 @@ def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
     default: Entry | None = None
     dims: Mapping[str, tuple[int, ...]] = {}
     if ends is not None:
-        default = functional_entry(servable.model, given, ends)
+        # Signatures of the user's take inputs of their own, such as encoded pictures.
+        own = {} if servable.signatures else given
+        default = functional_entry(servable.model, own, ends)
     elif given and not servable.signatures:
         servable, default, dims = find_call(servable, given, build)
     entries = _entries(servable, default, given)
@@ -83,7 +85,7 @@ def _entries(
         if default is None:
             raise _unknown_inputs(servable.model)
         return (default,)
-    known = dict(default.specs) if default is not None else dict(given)
+    known = {**(default.specs if default is not None else {}), **given}
     entries = [signature_entry(name, function, known) for name, function in functions.items()]
     if DEFAULT not in functions:
         # Clients that name no signature get this one; the first is the default, as in Keras.
