@@ -5,12 +5,10 @@ of its own and never waits for the others: reading, BLAKE3, CRC32C, the catalog 
 """
 
 import hashlib
-import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from mstore.domain.progress import Progress
@@ -100,12 +98,7 @@ class _Ring:
 
     def __init__(self, beside: ThreadPoolExecutor) -> None:
         self._beside = beside
-        # Huge pages save thousands of page faults.
-        memory = mmap.mmap(-1, SLOTS * BLOCK)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without them
-                memory.madvise(mmap.MADV_HUGEPAGE)
-        view = memoryview(memory)
+        view = memoryview(bytearray(SLOTS * BLOCK))
         self._slots = [view[at : at + BLOCK] for at in range(0, len(view), BLOCK)]
         self._digests: deque[Future[None]] = deque()
         self._next = 0
