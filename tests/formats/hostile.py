@@ -147,7 +147,7 @@ def quadratic_keys() -> bytes:
         handle = varint(len(out)) + varint(len(block))
         index.add(b"%02db" % at, handle)
         out += sealed(block)
-    return bytes(out) + table_end(len(out), index, None)
+    return bytes(out) + table_end(len(out), index)
 
 
 def most_entries() -> bytes:
@@ -174,7 +174,7 @@ def all_restarts() -> bytes:
     index = BlockBuilder(1)
     index.add(b"z", varint(0) + varint(len(block)))
     body = sealed(block)
-    return body + table_end(len(body), index, None)
+    return body + table_end(len(body), index)
 
 
 def hostile_table(make: Callable[[], bytes]) -> Callable[[Path], None]:
