@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mstore.domain.tensors import Tensor, TensorTable
 from mstore.errors import DamagedFileError
 from mstore.formats.bundle_writer import BundleWriter, encode_index, encode_strings
-from mstore.formats.crc import check_crc
+from mstore.formats.crc import Buffer, check_crc
 from mstore.formats.sstable import read_entries
 from mstore.formats.sstable_writer import write_table
 from mstore.formats.tensor_bundle import (
@@ -57,7 +57,7 @@ def test_what_is_written_in_any_portions_is_read_back(
     prefix = tmp_path_factory.mktemp("bundle") / "x"
     with BundleWriter(prefix, shards) as writer:
         for number, (key, raw) in enumerate(contents.items()):
-            pieces = [raw[:7], memoryview(raw)[7:]]
+    pieces: list[Buffer] = [raw[:7], memoryview(raw)[7:]]
             writer.add(key, "uint8", (len(raw),), pieces, shard=number % shards)
         writer.finish()
     table = read_index(prefix)
