@@ -28,10 +28,11 @@ from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
 from mstore.ops import promote as promote_op
 from mstore.ops import query
-from mstore.ops.add import DEFAULT_RUN, AddOptions, OpenCheckpoint, add
+from mstore.ops.add import DEFAULT_RUN, AddOptions, add
 from mstore.ops.background import PendingAdd
 from mstore.ops.context import Context
 from mstore.ops.live import ensure_saved
+from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.tag import tag
 from mstore.ops.verify import verify
 
@@ -188,7 +189,7 @@ class Store:
             return PendingAdd(self._context, opened, chosen, live)
         with opened:
             if live is not None:
-                ensure_saved(live, opened.table)
+                ensure_saved(live, opened.table())
             return add(self._context, opened, chosen)
 
     def add_all(
@@ -319,7 +320,8 @@ class Store:
             LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
             WorkerError: the builder or the conversion failed.
         """
-        from mstore.ops.export import ExportOptions, export  # noqa: PLC0415 - rarely needed
+        from mstore.ops.conversion import ExportOptions  # noqa: PLC0415 - rarely needed
+        from mstore.ops.export import export  # noqa: PLC0415 - the same
 
         options = ExportOptions(
             builder=builder,

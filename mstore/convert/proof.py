@@ -7,12 +7,11 @@ from pathlib import Path
 
 from mstore.convert.tables import content, is_table_part
 from mstore.disk import os_errors
-from mstore.domain.tensors import Tensor, TensorTable
+from mstore.domain.tensors import Tensor, TensorReader
 from mstore.errors import ProofError
 from mstore.formats.saved_model import SavedModelInfo, read_saved_model, variables_prefix
-from mstore.formats.tensor_bundle import read_table, shard_paths, tensor_check
+from mstore.formats.tensor_bundle import BundleFiles, shard_paths, tensor_check
 
-_PIECE = 1 << 20
 _SLACK = 1.01
 _SMALL = 1 << 16
 _SHOWN = 8
@@ -35,31 +34,14 @@ class ProvenVariable:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One of the two bundles that are compared."""
-
-    prefix: Path
-    table: TensorTable
-
-    def pieces(self, tensor: Tensor) -> Iterator[bytes]:
-        """Yield the tensor's bytes; fewer than its size if the file is cut short."""
-        path = shard_paths(self.prefix, self.table.num_shards)[tensor.shard]
-        with os_errors(f"cannot read {path}"), path.open("rb") as file:
-            file.seek(tensor.offset)
-            left = tensor.size
-            while left and (piece := file.read(min(left, _PIECE))):
-                left -= len(piece)
-                yield piece
-
-
 def prove(
-    checkpoint: Path,
+    trained: TensorReader,
     saved_model: Path,
     sources: Mapping[bytes, bytes | None],
     *,
     names: Mapping[bytes, str] | None = None,
     allow_unrestored: Collection[str] = (),
+    traced: bool = True,
 ) -> list[ProvenVariable]:
     """Compare each variable of the SavedModel with the checkpoint's tensor it claims to be.
 
@@ -67,11 +49,13 @@ def prove(
     zero equal each other wherever they come from.
 
     Args:
-        checkpoint: prefix of the checkpoint.
+        trained: the checkpoint's tensors.
         saved_model: the SavedModel's directory.
         sources: ``TraceResult.sources``.
         names: ``TraceResult.names``; the names in messages.
         allow_unrestored: names (or keys) of variables that need no source.
+        traced: whether the SavedModel was written by our own conversion, which keeps each weight
+            once behind one handle; others are taken as they are.
 
     Raises:
         ProofError: naming every variable that is not, byte for byte, the tensor its source names,
@@ -80,9 +64,8 @@ def prove(
         DamagedFileError: if one of the two cannot be read.
     """
     info = read_saved_model(saved_model)
-    trained = _Side(checkpoint, read_table(checkpoint))
-    table = info.variables if info.variables is not None else TensorTable(())
-    served = _Side(variables_prefix(saved_model), table)
+    served = BundleFiles(variables_prefix(saved_model))
+    table = served.table
     known = names or {}
 
     def name_of(key: bytes) -> str:
@@ -96,7 +79,8 @@ def prove(
             subjects=[name_of(key) for key in faults],
             hint="nothing was published; export again, and report it if it stays",
         )
-    _refuse_shape(saved_model, info, served, sources)
+    if traced:
+        _refuse_shape(saved_model, info, served, sources)
     return [
         ProvenVariable(tensor.key, sources[tensor.key], name_of(tensor.key), tensor.size)
         for tensor in table.values
@@ -104,8 +88,8 @@ def prove(
 
 
 def _faults(
-    served: _Side,
-    trained: _Side,
+    served: TensorReader,
+    trained: TensorReader,
     sources: Mapping[bytes, bytes | None],
     allowed: frozenset[str],
     name_of: Callable[[bytes], str],
@@ -129,9 +113,9 @@ def _faults(
 
 
 def _difference(
-    served: _Side,
+    served: TensorReader,
     tensor: Tensor,
-    trained: _Side,
+    trained: TensorReader,
     original: Tensor | None,
 ) -> str:
     """Return how the tensor differs from its source, the empty string if it does not."""
@@ -139,8 +123,8 @@ def _difference(
         return "has a source that is no tensor of the checkpoint"
     if is_table_part(tensor.key):
         # A hash table is written in an order of its own; its pairs are compared instead.
-        ours = content(served.prefix, served.table, tensor.key)
-        theirs = content(trained.prefix, trained.table, original.key)
+        ours = content(served, tensor.key)
+        theirs = content(trained, original.key)
         return "" if ours is not None and ours == theirs else f"differs from {original.name}"
     if (tensor.dtype, tensor.shape, tensor.size) != (original.dtype, original.shape, original.size):
         return (
@@ -152,24 +136,46 @@ def _difference(
     return ""
 
 
-def _equal(served: _Side, tensor: Tensor, trained: _Side, original: Tensor) -> bool:
+def _equal(served: TensorReader, tensor: Tensor, trained: TensorReader, original: Tensor) -> bool:
     """Compare the bytes themselves, and check that they are those of the recorded checksum."""
     check = tensor_check(tensor)
-    theirs = trained.pieces(original)
+    theirs = _Stream(trained.pieces(original))
     read = 0
     for piece in served.pieces(tensor):
-        # Both files are read in steps of the same length, so that the pieces line up.
-        if piece != next(theirs, b""):
+        if not theirs.continues_with(memoryview(piece)):
             return False
         check.update(piece)
         read += len(piece)
     return read == tensor.size and check.matches()
 
 
+class _Stream:
+    """Bytes that come in pieces of any length, compared with others."""
+
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def continues_with(self, data: memoryview) -> bool:
+        """Return whether the next bytes are ``data``, and go past them."""
+        while data:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return False
+                self._rest = memoryview(piece)
+                continue
+            length = min(len(data), len(self._rest))
+            if data[:length] != self._rest[:length]:
+                return False
+            data, self._rest = data[length:], self._rest[length:]
+        return True
+
+
 def _refuse_shape(
     saved_model: Path,
     info: SavedModelInfo,
-    served: _Side,
+    served: BundleFiles,
     sources: Mapping[bytes, bytes | None],
 ) -> None:
     """Refuse SavedModels that a server loads and then fails on, or that waste memory."""

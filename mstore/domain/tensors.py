@@ -5,9 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import Protocol
 
 OBJECT_GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"
 """Key under which TensorFlow stores the ``TrackableObjectGraph`` of an object checkpoint."""
+
+DECODED = "/.mstore-decoded"
+"""Suffix of the file of decoded tensors: those that no file of a checkpoint holds as plain bytes.
+
+The store keeps it beside the checkpoint's files, and checkout leaves it out.
+"""
 
 # Numbers of tensorflow.DataType (tensorflow/core/framework/types.proto) -> name and bytes for each
 # element; 0 means that the size varies (strings, variants, packed 4-bit integers).
@@ -98,7 +105,7 @@ class TensorTable:
     Attributes:
         tensors: all entries, the object graph's string tensor among them, sorted by key.
         num_shards: how many data files there are.
-        files: suffix of each data file by its number, where they are not those of a TensorBundle.
+        files: suffix of each data file by its number: what follows the checkpoint's prefix.
     """
 
     tensors: tuple[Tensor, ...]
@@ -135,3 +142,17 @@ class TensorTable:
     def nbytes(self) -> int:
         """Bytes of all values."""
         return sum(tensor.size for tensor in self.values)
+
+
+class TensorReader(Protocol):
+    """Gives the tensors of a checkpoint, wherever they are kept."""
+
+    @property
+    def table(self) -> TensorTable:
+        """What there is."""
+
+    def pieces(self, tensor: Tensor) -> Iterator[bytes | memoryview]:
+        """Yield the bytes of a tensor in order, in pieces of any length.
+
+        A damaged source may yield fewer than ``tensor.size`` bytes.
+        """

@@ -74,11 +74,21 @@ def parse_index(data: bytes | memoryview, *, path: str) -> TensorTable:
             if extents_left < 0:
                 raise damaged(path, "it has more slices than any sound checkpoint")
             heads.append(_Head(tensor, [_extents(item) for item in message.slices]))
-    table = TensorTable(tuple(tensors), num_shards)
+    files = tuple(shard_name("", shard, num_shards) for shard in range(num_shards))
+    table = TensorTable(tuple(tensors), num_shards, files)
     for head in heads:
         _check_slices(head, table, path)
     _check_overlaps(table, path)
     return table
+
+
+def shard_name(prefix_name: str, shard: int, num_shards: int) -> str:
+    """Return the file name of one data file.
+
+    >>> shard_name("ckpt-1", 0, 1)
+    'ckpt-1.data-00000-of-00001'
+    """
+    return f"{prefix_name}.data-{shard:05d}-of-{num_shards:05d}"
 
 
 def _header(value: bytes, path: str) -> int:

@@ -15,6 +15,7 @@ from mstore.disk import os_errors
 from mstore.errors import InputError
 from mstore.formats import protos
 from mstore.formats.files import open_regular, read_limited, read_up_to
+from mstore.formats.saved_model import FILE_NAME
 from mstore.formats.sstable import MAGIC
 from mstore.formats.steps import find_step, step_in_name
 from mstore.formats.tensor_bundle import index_path
@@ -29,15 +30,15 @@ _FILE_OF_CHECKPOINT = re.compile(
     r"(?P<prefix>.+)(?:\.index|\.meta|\.data-[0-9]{5,}-of-[0-9]{5,})", re.DOTALL
 )
 _KERAS = (".keras", ".h5", ".hdf5", ".weights.json")
-_ACCEPTED = "give a checkpoint's prefix, one of its files, or a directory with *.index files"
+_ACCEPTED = "give a checkpoint's prefix, one of its files, a SavedModel, or a directory of them"
 
 
 def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
     """Return the prefixes of the checkpoints that ``path`` means, in natural order.
 
     Args:
-        path: a prefix, any file of a checkpoint, a state file, or a directory; of a directory
-            all checkpoints directly in it.
+        path: a prefix, any file of a checkpoint, a SavedModel, a state file, or a directory; of
+            a directory all checkpoints directly in it.
         latest: of a directory, only the one that its state file names.
 
     Raises:
@@ -45,7 +46,7 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
         SystemIOError: the operating system refused.
     """
     with os_errors(f"cannot read {path}"):
-        if not latest and _has_index(path):
+        if not latest and is_checkpoint(path):
             return [path]
         if path.is_dir():
             return [latest_checkpoint(path)] if latest else _in_directory(path)
@@ -56,6 +57,8 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
                 f"{path} is not a directory, so it has no latest checkpoint",
                 hint="give the directory that holds the file called checkpoint",
             )
+        if path.name == FILE_NAME and path.is_file():
+            return [path.parent]
         match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
         prefix = path.parent / match["prefix"] if match else path
         if match and _has_index(prefix):
@@ -94,15 +97,26 @@ def _has_index(prefix: Path) -> bool:
     return bool(prefix.name) and os.path.isfile(index_path(prefix))  # noqa: PTH113
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether ``path`` itself names one checkpoint."""
+    return _has_index(path) or os.path.isfile(path / FILE_NAME)  # noqa: PTH113 - the same
+
+
 def _in_directory(directory: Path) -> list[Path]:
-    names = [
-        entry.name.removesuffix(".index")
-        for entry in os.scandir(directory)
-        if entry.name.endswith(".index") and not entry.name.startswith(".") and entry.is_file()
-    ]
+    names = [name for entry in os.scandir(directory) if (name := _named_by(entry))]
     if not names:
         raise _nothing_in(directory)
     return [directory / name for name in sorted(names, key=_natural)]
+
+
+def _named_by(entry: "os.DirEntry[str]") -> str | None:
+    """Return the name of the checkpoint that a directory's entry makes visible, None if none."""
+    if entry.name.startswith("."):
+        return None
+    if entry.name.endswith(".index") and entry.is_file():
+        return entry.name.removesuffix(".index")
+    path = Path(entry.path)
+    return entry.name if not _has_index(path) and is_checkpoint(path) else None
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -117,13 +131,11 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _nothing_in(directory: Path) -> InputError:
     hint = _ACCEPTED
-    if (directory / "saved_model.pb").exists():
-        hint = "this is a SavedModel; adding one is not supported yet, add its checkpoint instead"
-    elif any(item.name.endswith(_KERAS) for item in directory.iterdir()):
+    if any(item.name.endswith(_KERAS) for item in directory.iterdir()):
         hint = "Keras files are not supported yet; save with tf.train.Checkpoint instead"
     elif any(".data-" in item.name for item in directory.iterdir()):
         hint = "there are data files without an .index: the checkpoint is not complete"
-    return InputError(f"there is no checkpoint (*.index) in {directory}", hint=hint)
+    return InputError(f"there is no checkpoint (*.index, saved_model.pb) in {directory}", hint=hint)
 
 
 def _nothing_at(path: Path, prefix: Path) -> InputError:
@@ -138,11 +150,6 @@ def _nothing_at(path: Path, prefix: Path) -> InputError:
         return InputError(
             f"{path} is a Keras file, which is not supported yet",
             hint="save with tf.train.Checkpoint(model=model).write(...) and add that",
-        )
-    if path.name == "saved_model.pb":
-        return InputError(
-            f"{path} is a SavedModel, which is not supported yet",
-            hint="add the checkpoint that it was made from",
         )
     if _is_table(path):
         return InputError(

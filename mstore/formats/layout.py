@@ -32,9 +32,6 @@ Architecture: TypeAlias = Literal["keras", "meta-graph", "saved-model"]
 Opened: TypeAlias = Mapping[str, BinaryIO]
 """The files of a checkpoint by suffix, open for reading; whoever opened them closes them."""
 
-DECODED = "/.mstore-decoded"
-"""Suffix of the file of decoded tensors, which the store keeps and checkout leaves out."""
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -48,12 +45,12 @@ class Layout:
         table: the tensors. `TensorTable.files` gives the suffix of the file that each one's
             ``shard`` means, and ``offset`` and ``size`` are the bytes in that file, raw and
             little-endian as in a TensorBundle. Tensors that are compressed, scattered or of the
-            other byte order stand in the file `DECODED` instead, see ``decode``.
+            other byte order stand in the file `domain.tensors.DECODED` instead, see ``decode``.
         checked: whether each tensor's ``crc32c`` is on record in the files, to be checked; where
             it is not, ``crc32c`` is 0 and is computed from the bytes when they are taken in.
         step: training step and the variable it was read from, if there is one.
         architecture: what the files carry of the model, or None.
-        decode: writes the contents of the file `DECODED`, in order, given the open files;
+        decode: writes the contents of the file of decoded tensors, in order, given the open files;
             None where there is none.
         identity: computes bytes that are equal for checkpoints of equal content although their
             files differ (an archive with time stamps), given the open files; None where equal

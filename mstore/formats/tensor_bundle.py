@@ -8,13 +8,16 @@ core/protobuf/tensor_bundle.proto).
 
 import os
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from mstore.disk import os_errors
 from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
 from mstore.errors import InputError
 from mstore.formats import object_graph
-from mstore.formats.bundle_index import MAX_INDEX, parse_index
+from mstore.formats.bundle_index import MAX_INDEX, parse_index, shard_name
 from mstore.formats.crc import Buffer, RunningCrc, check_crc, tensor_check
 from mstore.formats.files import damaged, label, open_regular, read_limited, read_up_to
 from mstore.formats.object_graph import ObjectGraph, parse_object_graph
@@ -22,6 +25,7 @@ from mstore.formats.strings import decode_strings
 
 __all__ = [
     "Buffer",
+    "BundleFiles",
     "RunningCrc",
     "check_crc",
     "decode_strings",
@@ -41,15 +45,6 @@ __all__ = [
 def index_path(prefix: Path) -> Path:
     """Return the path of the index of the checkpoint at ``prefix``."""
     return prefix.parent / f"{prefix.name}.index"
-
-
-def shard_name(prefix_name: str, shard: int, num_shards: int) -> str:
-    """Return the file name of one data file.
-
-    >>> shard_name("ckpt-1", 0, 1)
-    'ckpt-1.data-00000-of-00001'
-    """
-    return f"{prefix_name}.data-{shard:05d}-of-{num_shards:05d}"
 
 
 def shard_paths(prefix: Path, num_shards: int) -> list[Path]:
@@ -139,23 +134,8 @@ def read_graph(prefix: Path, table: TensorTable) -> ObjectGraph | None:
 def with_full_names(table: TensorTable, graph: ObjectGraph) -> TensorTable:
     """Return the table with the variable names that the object graph records."""
     names = graph.full_names()
-    return TensorTable(
-        tuple(
-            Tensor(
-                item.key,
-                item.dtype,
-                item.shape,
-                item.shard,
-                item.offset,
-                item.size,
-                item.crc32c,
-                names.get(item.key),
-                item.sliced,
-            )
-            for item in table
-        ),
-        table.num_shards,
-    )
+    named = tuple(replace(item, full_name=names.get(item.key)) for item in table)
+    return replace(table, tensors=named)
 
 
 def read_tensor(prefix: Path, table: TensorTable, tensor: Tensor) -> bytes:
@@ -181,3 +161,36 @@ def read_tensor(prefix: Path, table: TensorTable, tensor: Tensor) -> bytes:
     if not check_crc(tensor, raw):
         raise damaged(str(path), f"the bytes of {label(tensor)} do not have their checksum")
     return raw
+
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class BundleFiles:
+    """A `TensorReader` of the bundle at ``prefix``.
+
+    Attributes:
+        prefix: path before ``.index``.
+    """
+
+    prefix: Path
+
+    @cached_property
+    def table(self) -> TensorTable:
+        """The tensors of the bundle, see `read_table`; empty where there is no index."""
+        return read_table(self.prefix) if index_path(self.prefix).exists() else TensorTable(())
+
+    def pieces(self, tensor: Tensor) -> Iterator[bytes]:
+        """Yield the tensor's bytes; fewer than its size if the file is cut short.
+
+        Raises:
+            SystemIOError: the operating system refused.
+        """
+        path = self.prefix.parent / f"{self.prefix.name}{self.table.files[tensor.shard]}"
+        with os_errors(f"cannot read {path}"), path.open("rb") as file:
+            file.seek(tensor.offset)
+            left = tensor.size
+            while left and (piece := file.read(min(left, _PIECE))):
+                left -= len(piece)
+                yield piece

@@ -72,6 +72,9 @@ class ObjectReader:
         for at in range(0, len(ids), 500):
             places.update(self._locate(ids[at : at + 500]))
         groups = [(chunk, list(group)) for chunk, group in groupby(wanted, key=lambda p: p.chunk)]
+        if len(groups) == 1:  # as most tensors are; threads would cost more than the read
+            yield from self._slices(*groups[0], self._now(groups[0][0], places))
+            return
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="mstore-read") as pool:
             yield from self._stream(groups, places, pool)
 
@@ -89,12 +92,24 @@ class ObjectReader:
                 chunk, slices = groups[position - _AHEAD]
                 ready = ahead.popleft()
                 data = ready if isinstance(ready, bytes) else ready.result()
-                self._remember(chunk, data)
-                view = memoryview(data)
-                for piece in slices:
-                    if piece.start + piece.length > len(data):
-                        raise DamagedStoreError(f"a manifest reaches past chunk {chunk.hex()}")
-                    yield view[piece.start : piece.start + piece.length]
+                yield from self._slices(chunk, slices, data)
+
+    def _now(self, chunk: bytes, places: Mapping[bytes, tuple[str, Entry]]) -> bytes:
+        cached = self._cache.get(chunk)
+        if cached is not None:
+            return cached
+        place = places.get(chunk)
+        if place is None:
+            raise _missing(chunk)
+        return self._load(self._descriptor(place[0]), place)
+
+    def _slices(self, chunk: bytes, slices: list[Piece], data: bytes) -> Iterator[memoryview]:
+        self._remember(chunk, data)
+        view = memoryview(data)
+        for piece in slices:
+            if piece.start + piece.length > len(data):
+                raise DamagedStoreError(f"a manifest reaches past chunk {chunk.hex()}")
+            yield view[piece.start : piece.start + piece.length]
 
     def _fetch(
         self, chunk: bytes, places: Mapping[bytes, tuple[str, Entry]], pool: ThreadPoolExecutor

@@ -1,5 +1,6 @@
 """Add a checkpoint: bytes first, catalog last."""
 
+import functools
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,14 +19,14 @@ from mstore.domain.names import check_name, check_tag
 from mstore.domain.records import Checkpoint, Event
 from mstore.domain.tensors import TensorTable
 from mstore.errors import ConflictError, DamagedFileError, InputError, UsageError
-from mstore.formats.detect import find_step, step_in_name
-from mstore.formats.tensor_bundle import read_table, shard_paths
+from mstore.formats.detect import step_in_name
+from mstore.formats.layout import Layout
 from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest, canonical
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
+from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.tag import tag
-from mstore.ops.watch import CrcWatch
 
 DEFAULT_RUN = "default"
 """Name of the run when none is given."""
@@ -74,113 +75,6 @@ class AddOptions:
                 raise UsageError(f"metric {name} is {value}; only finite numbers can be compared")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A file of a checkpoint, held open: it can be read even after it was deleted."""
-
-    path: Path
-    suffix: str
-    descriptor: int
-    identity: tuple[int, int, int, int]
-
-
-class OpenCheckpoint:
-    """A checkpoint whose files are open and whose tensor table has been read."""
-
-    def __init__(self, prefix: Path) -> None:
-        """Open all files of the checkpoint at ``prefix``.
-
-        Raises:
-            InputError: there is none.
-            DamagedFileError: it is damaged.
-            SystemIOError: a file cannot be read.
-        """
-        self.prefix = prefix
-        self._stack = ExitStack()
-        with ExitStack() as undo, disk.os_errors(f"the checkpoint {prefix} cannot be read"):
-            undo.callback(self.close)
-            index = prefix.with_name(f"{prefix.name}.index")
-            if not index.is_file():
-                raise InputError(f"{prefix} is no checkpoint: {index.name} is not there")
-            self.files = [self._open(index)]
-            self.table = read_table(prefix)
-            shards = shard_paths(prefix, self.table.num_shards)
-            self.files += [self._open(path) for path in shards]
-            meta = prefix.with_name(f"{prefix.name}.meta")
-            if meta.is_file():
-                self.files.append(self._open(meta))
-            self.step = find_step(prefix, self.table)
-            undo.pop_all()
-
-    def _open(self, path: Path) -> OpenFile:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._stack.callback(os.close, descriptor)
-        suffix = path.name.removeprefix(self.prefix.name)
-        return OpenFile(path, suffix, descriptor, _identity(os.fstat(descriptor)))
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.identity[2] for file in self.files)
-
-    def sources(self) -> list[Source]:
-        """Return the files, the tensors of the data files watched for their CRC32C."""
-        return [self._source(file) for file in self.files]
-
-    def _source(self, file: OpenFile) -> Source:
-        size = file.identity[2]
-        shards = {
-            path.name: number
-            for number, path in enumerate(shard_paths(self.prefix, self.table.num_shards))
-        }
-        shard = shards.get(file.path.name)
-        if shard is None:
-            return Source(file.suffix, file.descriptor, size)
-        tensors = [t for t in self.table if t.shard == shard and not t.sliced]
-        extents = [(tensor.offset, tensor.size) for tensor in tensors]
-        watch = CrcWatch(tensors, path=str(file.path))
-        return Source(file.suffix, file.descriptor, size, extents, watch)
-
-    def ensure_unchanged(self) -> None:
-        """Check that the files are still there and were not written to since they were opened.
-
-        Raises:
-            InputError: one was deleted or rewritten.
-        """
-        for file in self.files:
-            try:
-                identity = _identity(file.path.stat())
-            except FileNotFoundError:
-                raise InputError(
-                    f"the checkpoint {self.prefix} was deleted while it was being added "
-                    f"({file.path.name} is gone); nothing was stored",
-                    hint="add checkpoints before the trainer removes them, or keep more of them "
-                    "(CheckpointManager max_to_keep)",
-                ) from None
-            if identity != file.identity:
-                raise InputError(
-                    f"the checkpoint {self.prefix} was rewritten while it was being added "
-                    f"({file.path.name} changed); nothing was stored",
-                    hint="add it again when the save has ended",
-                )
-
-    def close(self) -> None:
-        """Close the files."""
-        self._stack.close()
-
-    def __enter__(self) -> "OpenCheckpoint":
-        """Return the checkpoint itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the files."""
-        self.close()
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 def add(
     context: Context, opened: OpenCheckpoint, options: AddOptions, *, may_vanish: bool = False
 ) -> Checkpoint:
@@ -206,7 +100,7 @@ def add(
         taken = bool(queries.at_step(connection, options.model, options.run, step[0]))
         parent = queries.head(connection, options.model)
     with (
-        disk.os_errors(f"adding {opened.prefix} failed"),
+        disk.os_errors(f"adding {opened.path} failed"),
         disk.work_directory(context.tmp) as work,
         ExitStack() as stack,
     ):
@@ -215,10 +109,10 @@ def add(
         if not taken or options.replace:
             writer = PackWriter(work)
             stack.callback(writer.close)
-        context.progress.start(f"adding {opened.prefix.name}", opened.size)
+        context.progress.start(f"adding {opened.path.name}", opened.size)
         stack.callback(context.progress.finish)
         try:
-            manifest = ingest(opened.sources(), writer, context.known, context.progress)
+            manifest = opened.take(functools.partial(_ingest, context, writer), work)
         except DamagedFileError:
             # A file that is being rewritten looks damaged; say what is really the matter.
             opened.ensure_unchanged()
@@ -226,8 +120,15 @@ def add(
         if not may_vanish:
             opened.ensure_unchanged()
         draft = _draft(opened, options, manifest, step)
-        found = _Adding(context, options, manifest, draft, parent).commit(writer, opened.table)
+        table = manifest.tensors or opened.layout.table
+        found = _Adding(
+            context, options, manifest, draft, opened.layout.prefix.name, parent
+        ).commit(writer, table)
     return found if found.new else _again(context, found, options)
+
+
+def _ingest(context: Context, writer: PackWriter | None, sources: list[Source]) -> Manifest:
+    return ingest(sources, writer, context.known, context.progress)
 
 
 def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoint:
@@ -247,12 +148,13 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
 def _step(opened: OpenCheckpoint, options: AddOptions) -> tuple[int, str, str | None]:
     if options.step is not None:
         return options.step, "option", None
-    if opened.step is not None:
-        return opened.step[0], "variable", opened.step[1]
-    number = step_in_name(opened.prefix)
+    step = opened.layout.step
+    if step is not None:
+        return step[0], "variable", step[1]
+    number = step_in_name(opened.layout.prefix)
     if number is None:
         raise InputError(
-            f"the training step of {opened.prefix} cannot be found: it has no variable 'step', "
+            f"the training step of {opened.path} cannot be found: it has no variable 'step', "
             "'global_step' or optimizer iterations, and no number in its name",
             hint="give it: --step N",
         )
@@ -271,7 +173,8 @@ def _draft(
     manifest: Manifest,
     step: tuple[int, str, str | None],
 ) -> Checkpoint:
-    content = object_id(manifest.identity()).hex()
+    content = opened.content(manifest)
+    layout = opened.layout
     return Checkpoint(
         id=checkpoint_id(options.model, options.run, step[0], content),
         model=options.model,
@@ -279,10 +182,10 @@ def _draft(
         step=step[0],
         step_source=step[1],
         step_variable=step[2],
-        format="tensor-bundle",
+        format=layout.format,
         bytes=opened.size,
         stored_bytes=0,
-        tensors=len(opened.table.values),
+        tensors=len(layout.table.values),
         content=content,
         metrics=dict(options.metrics),
         tags=tuple(sorted(set(options.tags))),
@@ -290,9 +193,14 @@ def _draft(
         note=options.note,
         builder=options.builder,
         added_at=now(),
-        source=os.path.abspath(opened.prefix),  # noqa: PTH100 - Path.absolute keeps ".."
+        source=os.path.abspath(_source(layout)),  # noqa: PTH100 - Path.absolute keeps ".."
         new=True,
     )
+
+
+def _source(layout: Layout) -> Path:
+    """Return the path by which people know the checkpoint: its only file, else the prefix."""
+    return layout.path(layout.files[0]) if len(layout.files) == 1 else layout.prefix
 
 
 @dataclass(frozen=True)
@@ -303,6 +211,7 @@ class _Adding:
     options: AddOptions
     manifest: Manifest
     draft: Checkpoint
+    basename: str
     parent: str | None
 
     def commit(self, writer: PackWriter | None, table: TensorTable) -> Checkpoint:
@@ -394,7 +303,7 @@ class _Adding:
             {
                 "type": "mstore/checkpoint/1",
                 "checkpoint": body,
-                "basename": Path(self.draft.source).name,
+                "basename": self.basename,
                 "manifest": manifest.hex(),
                 "replace": self.options.replace,
                 "by": whoami(),

@@ -5,9 +5,10 @@ from typing import Any
 
 from mstore.domain.progress import NoProgress
 from mstore.domain.records import Checkpoint
-from mstore.ops.add import AddOptions, OpenCheckpoint, add
+from mstore.ops.add import AddOptions, add
 from mstore.ops.context import Context
 from mstore.ops.live import ensure_saved
+from mstore.ops.opened import OpenCheckpoint
 
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mstore-add")
 
@@ -24,7 +25,7 @@ class PendingAdd:
         """Begin to add; the live model is looked at now, before training goes on."""
         try:
             if live is not None:
-                ensure_saved(live, opened.table)
+                ensure_saved(live, opened.table())
         except BaseException:
             opened.close()
             raise

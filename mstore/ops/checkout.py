@@ -33,7 +33,7 @@ def checkout(context: Context, reference: str, directory: Path) -> Checkout:
         manifest = context.manifest(row.manifest)
         with disk.work_directory(directory) as work:
             files = write_checkpoint(context, row, manifest, work, directory)
-    prefix = directory / prefix_name(row.checkpoint)
+    prefix = directory / prefix_name(row.checkpoint, manifest)
     return Checkout(row.checkpoint, str(prefix), tuple(files))
 
 
@@ -41,18 +41,30 @@ def write_checkpoint(
     context: Context, row: CheckpointRow, manifest: Manifest, work: Path, directory: Path
 ) -> list[FileRecord]:
     """Write a checkpoint's files in ``work``, then move them to ``directory``, the index last."""
-    name = prefix_name(row.checkpoint)
-    wanted = [file for file in manifest.files if not _present(directory / (name + file.path), file)]
+    name = prefix_name(row.checkpoint, manifest)
+    originals = manifest.originals
+    wanted = [file for file in originals if not _present(directory / (name + file.path), file)]
     context.progress.start(f"writing {name}", sum(file.size for file in wanted))
     try:
         with context.reader() as reader:
             for file in wanted:
+                _make_parents(work, name + file.path)
                 _write(context, reader, file, work / (name + file.path))
     finally:
         context.progress.finish()
-    for file in sorted(wanted, key=lambda file: file.path == ".index"):
+    for file in sorted(wanted, key=lambda file: file.path in _LAST):
+        _make_parents(directory, name + file.path)
         disk.rename_new(work / (name + file.path), directory / (name + file.path))
-    return [FileRecord(name + file.path, file.size, file.sha256) for file in manifest.files]
+    return [FileRecord(name + file.path, file.size, file.sha256) for file in originals]
+
+
+_LAST = frozenset({".index", ".weights.json", "/saved_model.pb", "/config.json"})
+"""The files by which others see that a checkpoint is complete."""
+
+
+def _make_parents(directory: Path, name: str) -> None:
+    for parent in reversed(Path(name).parents[:-1]):
+        disk.make_directory(directory / parent)
 
 
 def _present(path: Path, file: ManifestFile) -> bool:

@@ -1,8 +1,7 @@
 """Export: turn a checkpoint into a numbered version that is proven to hold its weights."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,53 +13,18 @@ from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.engine import writing
 from mstore.catalog.versions import VersionRow
-from mstore.convert.builders import BuilderInfo, describe
-from mstore.convert.check import check
-from mstore.convert.fingerprint import make_reproducible
-from mstore.convert.proof import ProvenVariable, prove
-from mstore.convert.request import TraceRequest, TraceResult
-from mstore.convert.trace import trace
 from mstore.domain.records import Event, FileRecord, Version
-from mstore.domain.signatures import Signature, TensorSpec
 from mstore.errors import Error, InputError
-from mstore.formats.saved_model import read_saved_model
 from mstore.objects.manifest import Manifest, canonical
-from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
-from mstore.ops.checkout import write_checkpoint
+from mstore.objects.packs import MANIFEST, RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
-from mstore.ops.hashing import STATEMENT_PATH, file_sha256, version_digest
+from mstore.ops.conversion import ExportOptions, Made, convert
+from mstore.ops.hashing import STATEMENT_PATH, version_digest
 from mstore.ops.promote import promote_row
-from mstore.ops.query import find_checkpoint, prefix_name
+from mstore.ops.query import find_checkpoint
 from mstore.ops.statement import make_statement
 from mstore.ops.store_version import store_files
 from mstore.serving.publish import numbers
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """How to export.
-
-    Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one.
-        builder_args: keyword arguments for it.
-        inputs: dtype and shape by input key, where the model does not say.
-        root: where the model is in the checkpoint; None finds it.
-        to: base path to publish in as well, or None.
-        allow_unrestored: variables that need not come from the checkpoint.
-        timeout: seconds for each of the two processes, or None for no limit.
-        message: why, for the ledger.
-        search_path: directory for relative builder files and builder modules.
-    """
-
-    builder: str | None = None
-    builder_args: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
-    root: str | None = None
-    to: Path | None = None
-    allow_unrestored: tuple[str, ...] = ()
-    timeout: float | None = None
-    message: str | None = None
-    search_path: Path = Path()
 
 
 def export(context: Context, reference: str, options: ExportOptions) -> Version:
@@ -75,110 +39,17 @@ def export(context: Context, reference: str, options: ExportOptions) -> Version:
         ConflictError: the base path has no number left.
     """
     row = find_checkpoint(context, reference)
-    spec = options.builder or row.checkpoint.builder
-    if spec is None:
-        raise InputError(
-            f"exporting {reference} needs the model's architecture, and no builder is recorded",
-            hint=f"give one: mstore export {reference} --builder FILE.py:FUNCTION",
-        )
     if options.to is not None and options.to.exists() and not options.to.is_dir():
         raise InputError(f"{options.to} is not a directory", hint="name the base path")
-    info = describe(spec, options.search_path)
     disk.sweep(context.tmp)
     with (
         disk.os_errors(f"exporting {reference} failed"),
         disk.work_directory(context.tmp) as work,
     ):
-        made = _convert(context, row, info, options, work)
+        made = convert(context, row, options, work)
         version_row = _Commit(context, row, made, options).run(work)
     version = version_row.version
     return version if options.to is None else _publish(context, version_row, options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A SavedModel that has passed every check, still in its working directory."""
-
-    path: Path
-    builder: BuilderInfo
-    result: TraceResult
-    proven: Sequence[ProvenVariable]
-    signatures: Mapping[str, Signature]
-    files: tuple[FileRecord, ...]
-
-    @property
-    def program(self) -> str:
-        """Id of the graph and of the map from its variables to checkpoint tensors."""
-        graph = [[f.path, f.sha256] for f in self.files if not f.path.startswith("variables/")]
-        graph = [entry for entry in graph if entry[0] != "fingerprint.pb"]
-        sources = {
-            variable.key.hex(): variable.source_key.hex() if variable.source_key else None
-            for variable in self.proven
-        }
-        return object_id(canonical({"graph": graph, "sources": sources})).hex()
-
-    @property
-    def builder_record(self) -> dict[str, object]:
-        """What is recorded of the builder."""
-        info = self.builder
-        return {
-            "spec": info.spec,
-            "source_sha256": info.source_sha256,
-            "git_commit": info.git_commit,
-            "git_dirty": info.git_dirty,
-        }
-
-
-def _convert(
-    context: Context, row: CheckpointRow, info: BuilderInfo, options: ExportOptions, work: Path
-) -> _Made:
-    source, target = work / "checkpoint", work / "saved_model"
-    for directory in (source, source / "staged"):
-        disk.step("mkdir", directory)
-        directory.mkdir()
-    manifest = context.manifest(row.manifest)
-    write_checkpoint(context, row, manifest, source / "staged", source)
-    prefix = source / prefix_name(row.checkpoint)
-    request = TraceRequest(
-        checkpoint=prefix,
-        output=target,
-        builder=info.spec,
-        builder_args=options.builder_args,
-        inputs=options.inputs,
-        root=options.root,
-        allow_unrestored=options.allow_unrestored,
-        search_path=options.search_path,
-    )
-    context.progress.start("tracing the model", None)
-    try:
-        result = trace(request, timeout=options.timeout)
-        make_reproducible(target)
-        proven = prove(
-            prefix,
-            target,
-            result.sources,
-            names=result.names,
-            allow_unrestored=options.allow_unrestored,
-        )
-        signatures = read_saved_model(target).signatures
-        check(
-            target,
-            signatures,
-            dims=result.dims,
-            samples=result.samples,
-            timeout=options.timeout,
-        )
-    finally:
-        context.progress.finish()
-    return _Made(target, info, result, proven, signatures, _records(target))
-
-
-def _records(path: Path) -> tuple[FileRecord, ...]:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return tuple(
-        FileRecord(str(file.relative_to(path)), file.stat().st_size, file_sha256(file))
-        for file in files
-    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +58,7 @@ class _Commit:
 
     context: Context
     row: CheckpointRow
-    made: _Made
+    made: Made
     options: ExportOptions
 
     def run(self, work: Path) -> VersionRow:
@@ -239,7 +110,7 @@ class _Commit:
             run=checkpoint.run,
             step=checkpoint.step,
             program=made.program,
-            method="trace",
+            method=made.method,
             signatures=made.signatures,
             tensors=len(made.proven),
             bytes=sum(file.size for file in files),

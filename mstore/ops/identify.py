@@ -11,12 +11,11 @@ from mstore.catalog.engine import reading
 from mstore.catalog.versions import VersionRow
 from mstore.domain.records import Checkpoint, Deployment, FileRecord, Finding
 from mstore.domain.tensors import Tensor
-from mstore.formats.tensor_bundle import shard_name, shard_paths
-from mstore.objects.manifest import Manifest, Piece
+from mstore.formats.tensor_bundle import shard_paths
 from mstore.ops.context import Context
 from mstore.ops.hashing import version_digest
 from mstore.ops.inspect import VARIABLES, Inspection, values
-from mstore.ops.query import tensor_table
+from mstore.ops.stored import StoredTensors, tensor_table
 
 _MOST_CANDIDATES = 8
 
@@ -169,23 +168,15 @@ def _holders(
 def _holds(
     context: Context, row: CheckpointRow, inspection: Inspection, variables: Sequence[Tensor]
 ) -> bool:
-    manifest = context.manifest(row.manifest)
-    table = tensor_table(context, manifest)
-    by_content = {tensor.content: tensor for tensor in table.values}
-    with context.reader() as reader:
+    with StoredTensors(context, context.manifest(row.manifest)) as stored:
+        by_content = {tensor.content: tensor for tensor in stored.table.values}
         for tensor in variables:
             source = by_content.get(tensor.content)
             if source is None or source.size != tensor.size:
                 return False
-            pieces = _pieces(manifest, source, table.num_shards)
-            if not _equal(inspection, tensor, reader.stream(pieces)):
+            if not _equal(inspection, tensor, stored.pieces(source)):
                 return False
     return True
-
-
-def _pieces(manifest: Manifest, tensor: Tensor, num_shards: int) -> list[Piece]:
-    name = shard_name("", tensor.shard, num_shards)
-    return manifest.file(name).slice(tensor.offset, tensor.size)
 
 
 def _equal(inspection: Inspection, tensor: Tensor, parts: Iterable[memoryview]) -> bool:

@@ -14,19 +14,11 @@ from mstore.domain.records import (
     TensorChange,
     Version,
 )
-from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
-from mstore.errors import DamagedStoreError
-from mstore.formats.object_graph import parse_object_graph
-from mstore.formats.tensor_bundle import (
-    check_crc,
-    decode_strings,
-    parse_index,
-    shard_name,
-    with_full_names,
-)
+from mstore.domain.tensors import Tensor, TensorTable
 from mstore.objects.manifest import Manifest
 from mstore.ops.context import Context
 from mstore.ops.resolve import model_of, resolve, resolve_checkpoint
+from mstore.ops.stored import tensor_table
 
 
 def list_checkpoints(
@@ -93,27 +85,6 @@ def find_checkpoint(context: Context, reference: str) -> CheckpointRow:
         return resolve_checkpoint(connection, reference)
 
 
-def tensor_table(context: Context, manifest: Manifest) -> TensorTable:
-    """Return the tensor table of a stored checkpoint, read from its index and object graph.
-
-    Raises:
-        DamagedStoreError: an object is missing or damaged.
-    """
-    with context.reader() as reader:
-        index = b"".join(reader.stream(manifest.file(".index").pieces))
-        table = parse_index(index, path="the stored index")
-        entry = table.get(OBJECT_GRAPH_KEY)
-        if entry is None:
-            return table
-        name = shard_name("", entry.shard, table.num_shards)
-        pieces = manifest.file(name).slice(entry.offset, entry.size)
-        raw = b"".join(reader.stream(pieces))
-    if not check_crc(entry, raw):
-        raise DamagedStoreError("the object graph of a stored checkpoint is damaged")
-    graph = decode_strings(entry, raw, path="the stored object graph")[0]
-    return with_full_names(table, parse_object_graph(graph, path="the stored object graph"))
-
-
 def tensors(context: Context, reference: str) -> TensorTable:
     """Return the tensor table of the checkpoint that a reference names."""
     return tensor_table(context, context.manifest(find_checkpoint(context, reference).manifest))
@@ -157,6 +128,8 @@ def _kind(before: Tensor | None, after: Tensor | None) -> ChangeKind:
     return "unchanged" if before.crc32c == after.crc32c else "changed"
 
 
-def prefix_name(checkpoint: Checkpoint) -> str:
+def prefix_name(checkpoint: Checkpoint, manifest: Manifest) -> str:
     """Return the name of the checkpoint's files before their suffixes."""
-    return Path(checkpoint.source).name
+    name = Path(checkpoint.source).name
+    files = manifest.originals
+    return name.removesuffix(files[0].path) if len(files) == 1 else name

@@ -10,11 +10,12 @@ from mstore.convert.tables import is_table_part
 from mstore.domain.progress import NoProgress
 from mstore.domain.tensors import Tensor, TensorTable
 from mstore.errors import DamagedStoreError
-from mstore.formats.tensor_bundle import parse_index, read_table, shard_name, shard_paths
+from mstore.formats.tensor_bundle import read_table, shard_paths
 from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest, ManifestFile, Piece, coalesce
 from mstore.objects.packs import CHUNK, PackWriter
 from mstore.ops.context import Context
+from mstore.ops.stored import tensor_table
 
 _VARIABLES = Path("variables") / "variables"
 
@@ -66,9 +67,7 @@ def _data_files(
     if not prefix.with_name(f"{prefix.name}.index").is_file():
         return []
     table = read_table(prefix)
-    with context.reader() as reader:
-        index = b"".join(reader.stream(checkpoint.file(".index").pieces))
-    sources = parse_index(index, path="the stored index")
+    sources = tensor_table(context, checkpoint)
     pieces = _source_pieces(proven, table, sources, checkpoint)
     return [
         _data_file(context, writer, directory, path, _in_shard(table, shard), pieces)
@@ -97,8 +96,7 @@ def _source_pieces(
         if made is None or tensor is None:
             continue
         if made.content == tensor.content or not is_table_part(variable.key):
-            name = shard_name("", tensor.shard, sources.num_shards)
-            found[variable.key] = checkpoint.file(name).slice(tensor.offset, tensor.size)
+            found[variable.key] = checkpoint.slices(sources, tensor)
     return found
 
 

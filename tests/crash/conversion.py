@@ -9,8 +9,9 @@ from unittest import mock
 from mstore.convert.builders import BuilderInfo
 from mstore.convert.proof import ProvenVariable
 from mstore.convert.request import TraceRequest, TraceResult
+from mstore.domain.tensors import TensorReader
 from mstore.formats.tensor_bundle import read_table, shard_paths
-from mstore.ops import export
+from mstore.ops import conversion
 from tests.formats.bundle_writer import (
     FLOAT32,
     INT64,
@@ -71,13 +72,13 @@ def trace(request: TraceRequest, *, timeout: float | None) -> TraceResult:
 
 
 def prove(
-    checkpoint: Path,
+    trained: TensorReader,
     saved_model: Path,
     sources: Mapping[bytes, bytes | None],
     **_: object,
 ) -> list[ProvenVariable]:
     """Believe what `trace` said; the store compares the bytes itself when it takes them."""
-    del checkpoint
+    del trained
     table = read_table(saved_model / "variables" / "variables")
     sizes = {tensor.key: tensor.size for tensor in table}
     return [ProvenVariable(key, source, "", sizes[key]) for key, source in sources.items()]
@@ -93,4 +94,6 @@ def check(*_: object, **__: object) -> None:
 
 def install() -> None:
     """Put the stand-in into this process, which is a child that ends soon."""
-    mock.patch.multiple(export, trace=trace, prove=prove, describe=describe, check=check).start()
+    mock.patch.multiple(
+        conversion, trace=trace, prove=prove, describe=describe, check=check
+    ).start()

@@ -125,13 +125,20 @@ def test_what_is_there_instead_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.keras").touch()
     assert "Keras" in refusal(tmp_path).hint
     assert "Keras" in refusal(tmp_path / "model.keras").message
-    (tmp_path / "saved_model.pb").touch()
-    assert "SavedModel" in refusal(tmp_path).hint
-    assert "SavedModel" in refusal(tmp_path / "saved_model.pb").message
     (tmp_path / "old").write_bytes(write_table([(b"", b"")]))
     assert "V1" in refusal(tmp_path / "old").message
     (tmp_path / "notes.txt").touch()
     assert "is not a checkpoint" in refusal(tmp_path / "notes.txt").message
+
+
+def test_a_savedmodel_is_a_checkpoint_by_its_directory_or_its_graph(tmp_path: Path) -> None:
+    for name in ("epoch-10", "epoch-9"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    assert find_checkpoints(tmp_path / "epoch-9") == [tmp_path / "epoch-9"]
+    assert find_checkpoints(tmp_path / "epoch-9" / "saved_model.pb") == [tmp_path / "epoch-9"]
+    [prefix] = checkpoints(tmp_path, "ckpt-1")
+    assert find_checkpoints(tmp_path) == [prefix, tmp_path / "epoch-9", tmp_path / "epoch-10"]
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mstore.errors import (
     ProofError,
     UnknownReferenceError,
 )
-from mstore.ops import export as export_module
+from mstore.ops import conversion as conversion_module
 from mstore.ops.hashing import STATEMENT_PATH
 from mstore.store import Store, audit_without_store
 from tests.formats.bundle_writer import FLOAT32, INT64, Value, write_bundle
@@ -78,9 +78,9 @@ def conversion(
     momentum = {"momentum": floats(3.0)}
     added(store, checkpoint(tmp_path / "run" / "ckpt-5", {**values, **momentum}), builder="a.b:c")
     stand_in = Conversion(values)
-    monkeypatch.setattr(export_module, "trace", stand_in.trace)
-    monkeypatch.setattr(export_module, "check", lambda *_, **__: {})
-    monkeypatch.setattr(export_module, "describe", describe)
+    monkeypatch.setattr(conversion_module, "trace", stand_in.trace)
+    monkeypatch.setattr(conversion_module, "check", lambda *_, **__: {})
+    monkeypatch.setattr(conversion_module, "describe", describe)
     yield stand_in
     assert not list(store.path.glob("tmp/*"))
 
@@ -296,7 +296,7 @@ def test_what_the_loader_refuses_is_never_a_version(
     def refuse(*_: object, **__: object) -> None:
         raise LoadCheckError("it does not load")
 
-    monkeypatch.setattr(export_module, "check", refuse)
+    monkeypatch.setattr(conversion_module, "check", refuse)
     with pytest.raises(LoadCheckError):
         store.export("m", to=tmp_path / "base")
     assert store.versions() == ()
@@ -311,7 +311,7 @@ def test_a_proof_that_claims_too_much_is_caught_when_it_is_stored(
     def claim(*_: object, **__: object) -> list[ProvenVariable]:
         return [ProvenVariable(key(n), key(n), n, len(v.raw)) for n, v in conversion.values.items()]
 
-    monkeypatch.setattr(export_module, "prove", claim)
+    monkeypatch.setattr(conversion_module, "prove", claim)
     with pytest.raises(Exception, match="differ from the export"):
         store.export("m")
     assert store.versions() == ()
@@ -407,9 +407,9 @@ def test_a_hash_table_in_another_order_is_proven_as_exported(
         write_bundle(request.output / "variables" / "variables", {**weight, **other})
         return TraceResult(sources={name: name for name in {**weight, **other}})
 
-    monkeypatch.setattr(export_module, "trace", trace)
-    monkeypatch.setattr(export_module, "check", lambda *_, **__: {})
-    monkeypatch.setattr(export_module, "describe", describe)
+    monkeypatch.setattr(conversion_module, "trace", trace)
+    monkeypatch.setattr(conversion_module, "check", lambda *_, **__: {})
+    monkeypatch.setattr(conversion_module, "describe", describe)
     store.export("m", to=tmp_path / "base")
     version = only(store, tmp_path / "base")
     assert version.verdict == "proven"

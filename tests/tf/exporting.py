@@ -18,6 +18,7 @@ from mstore.convert.proof import ProvenVariable, prove
 from mstore.convert.request import TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.formats.saved_model import SavedModelInfo, read_saved_model
+from mstore.formats.tensor_bundle import BundleFiles
 
 BUILDERS = Path(__file__).parent / "builders"
 TOLERANCE = 1e-6
@@ -62,7 +63,7 @@ def export(
     result = trace(request, timeout=timeout)
     make_reproducible(output)
     proven = prove(
-        prefix,
+        BundleFiles(prefix),
         output,
         result.sources,
         names=result.names,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from mstore.convert.proof import prove
 from mstore.errors import InputError, ProofError
 from mstore.formats.detect import find_checkpoints
-from mstore.formats.tensor_bundle import read_table
+from mstore.formats.tensor_bundle import BundleFiles, read_table
 from tests.tf.exporting import TOLERANCE, export, largest_difference, load, train
 
 X = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
@@ -160,7 +160,7 @@ def test_a_savedmodel_that_only_python_can_serve_is_refused(tmp_path: Path) -> N
         if any(t.content == tensor.content for t in trained_table.values)
     }
     with pytest.raises(ProofError):
-        prove(prefix, tmp_path / "sm", sources)
+        prove(BundleFiles(prefix), tmp_path / "sm", sources)
 
 
 def test_a_checkpoint_without_object_graph_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from mstore.convert.check import check
 from mstore.convert.proof import prove
 from mstore.convert.request import Sample
 from mstore.errors import Error, IntegrityError, LoadCheckError, ProofError
+from mstore.formats.tensor_bundle import BundleFiles
 from tests.tf.exporting import LIMIT, Exported, export, load, train
 
 X = np.random.default_rng(1).normal(size=(3, 4)).astype("float32")
@@ -35,7 +36,7 @@ def key(exported: Exported, name: str) -> bytes:
 
 def refuse(prefix: Path, directory: Path, sources: Sources, *words: str) -> ProofError:
     with pytest.raises(ProofError) as caught:
-        prove(prefix, directory, sources)
+        prove(BundleFiles(prefix), directory, sources)
     for word in words:
         assert word in caught.value.message
     return caught.value
@@ -43,7 +44,7 @@ def refuse(prefix: Path, directory: Path, sources: Sources, *words: str) -> Proo
 
 def test_an_honest_export_is_proven(made: tuple[Path, Exported]) -> None:
     prefix, exported = made
-    proven = prove(prefix, exported.path, exported.result.sources)
+    proven = prove(BundleFiles(prefix), exported.path, exported.result.sources)
     assert len(proven) == 6
     assert {v.source_key for v in proven} == set(exported.result.sources.values())
 
@@ -54,7 +55,9 @@ def test_equal_content_without_a_source_proves_nothing(made: tuple[Path, Exporte
     sources = {**exported.result.sources, bias: None}
     error = refuse(prefix, exported.path, sources, "dense/bias", "was not restored")
     assert error.subjects == ("sequential/dense/bias",)
-    proven = prove(prefix, exported.path, sources, allow_unrestored=["sequential/dense/bias"])
+    proven = prove(
+        BundleFiles(prefix), exported.path, sources, allow_unrestored=["sequential/dense/bias"]
+    )
     assert [v.name for v in proven if v.source_key is None] == ["sequential/dense/bias"]
 
 
@@ -108,10 +111,10 @@ def test_each_changed_byte_of_the_weights_is_found(
     for position in range(0, len(good), 97):
         data.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         with pytest.raises(IntegrityError):
-            prove(tmp_path / "ckpt", tmp_path / "out", exported.result.sources)
+            prove(BundleFiles(tmp_path / "ckpt"), tmp_path / "out", exported.result.sources)
     data.write_bytes(good[:-1])
     with pytest.raises(Error):
-        prove(tmp_path / "ckpt", tmp_path / "out", exported.result.sources)
+        prove(BundleFiles(tmp_path / "ckpt"), tmp_path / "out", exported.result.sources)
 
 
 def test_other_tags_are_refused(made: tuple[Path, Exported], tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_other_tags_are_refused(made: tuple[Path, Exported], tmp_path: Path) -> 
     options = tf.saved_model.SaveOptions(extra_tags=["prod"])
     tf.saved_model.save(module, str(tmp_path / "sm"), {"serving_default": serve}, options)
     with pytest.raises(ProofError):
-        prove(prefix, tmp_path / "sm", {})
+        prove(BundleFiles(prefix), tmp_path / "sm", {})
 
 
 def test_a_missing_index_is_found_though_the_loader_does_not_mind(

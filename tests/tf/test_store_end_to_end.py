@@ -26,7 +26,7 @@ from mstore.errors import (
 from mstore.formats.saved_model import read_saved_model
 from mstore.keras import StoreCheckpoint
 from mstore.objects.packs import CHUNK, read_index
-from mstore.ops import export as export_module
+from mstore.ops import conversion as conversion_module
 
 BUILDER = """
 import keras
@@ -231,7 +231,7 @@ def test_outputs_that_are_not_the_live_models_stop_the_export(
         }
         return replace(result, samples=samples)
 
-    monkeypatch.setattr(export_module, "trace", other_outputs)
+    monkeypatch.setattr(conversion_module, "trace", other_outputs)
     with pytest.raises(LoadCheckError, match="serving_default"):
         store.export("toy@30", builder=builder(trained))
     assert store.versions() == ()
