@@ -57,7 +57,7 @@ def test_what_is_written_in_any_portions_is_read_back(
     prefix = tmp_path_factory.mktemp("bundle") / "x"
     with BundleWriter(prefix, shards) as writer:
         for number, (key, raw) in enumerate(contents.items()):
-    pieces: list[Buffer] = [raw[:7], memoryview(raw)[7:]]
+            pieces: list[Buffer] = [raw[:7], memoryview(raw)[7:]]
             writer.add(key, "uint8", (len(raw),), pieces, shard=number % shards)
         writer.finish()
     table = read_index(prefix)
