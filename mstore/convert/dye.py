@@ -127,9 +127,10 @@ def _codes(tensors: Sequence[Tensor]) -> tuple[dict[bytes, tuple[int, int]], int
     for tensor in tensors:
         if _ITEM_SIZES[tensor.dtype] == 1 and 0 < tensor.size < _FEW:
             groups.setdefault(tensor.content, []).append(tensor)
-    codes, rounds = {}, 1
+    codes: dict[bytes, tuple[int, int]] = {}
+    rounds = 1
     for group in groups.values():
-        base = (2 if group[0].dtype == "bool" else 256) ** group[0].size
+        base: int = (2 if group[0].dtype == "bool" else 256) ** group[0].size
         digits = 1
         # The number whose digits are all the highest stands for the real value in each round.
         while base**digits - 1 < len(group):
@@ -142,7 +143,7 @@ def _codes(tensors: Sequence[Tensor]) -> tuple[dict[bytes, tuple[int, int]], int
 def _next_value(tensor: Tensor, real: bytes, code: tuple[int, int], turn: int) -> bytes:
     """Return the real value moved on by one and by the digit of this round, around its base."""
     number, base = code
-    step = 1 + number // base**turn % base
+    step: int = 1 + number // base**turn % base
     if tensor.dtype == "bool":
         value = (sum(byte << place for place, byte in enumerate(real)) + step) % base
         return bytes(value >> place & 1 for place in range(len(real)))

@@ -57,6 +57,8 @@ class TraceRequest:
         root: dotted path of the model in the checkpoint's object graph; None finds it.
         allow_unrestored: names of variables that need not come from the checkpoint.
         search_path: directory for relative builder files, and for the import of builder modules.
+        dyed: whether the checkpoint holds dyes (`mstore.convert.dye`): the conversion then ends
+            when the SavedModel is written, without running it.
     """
 
     checkpoint: Path
@@ -67,6 +69,7 @@ class TraceRequest:
     root: str | None = None
     allow_unrestored: tuple[str, ...] = ()
     search_path: Path = Path()
+    dyed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON; ``from_json`` gives an equal one, with absolute paths."""
@@ -79,6 +82,7 @@ class TraceRequest:
             "root": self.root,
             "allow_unrestored": list(self.allow_unrestored),
             "search_path": str(self.search_path.absolute()),
+            "dyed": self.dyed,
         }
 
     @classmethod
@@ -89,17 +93,12 @@ class TraceRequest:
             output=Path(body["output"]),
             builder=body["builder"],
             builder_args=dict(body["builder_args"]),
-            inputs={key: spec_from_json(spec) for key, spec in body["inputs"].items()},
+            inputs={key: TensorSpec.from_json(spec) for key, spec in body["inputs"].items()},
             root=body["root"],
             allow_unrestored=tuple(body["allow_unrestored"]),
             search_path=Path(body["search_path"]),
+            dyed=body["dyed"],
         )
-
-
-def spec_from_json(body: Mapping[str, Any]) -> TensorSpec:
-    """Return the specification that ``TensorSpec.to_json`` wrote."""
-    shape = body["shape"]
-    return TensorSpec(body["dtype"], None if shape is None else tuple(shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +130,10 @@ class TraceResult:
         dims: input key to a concrete shape that the model was run with, for the load check.
         warnings: one sentence each; things that a careful user wants to know.
         unused: checkpoint keys below no optimizer that the model does not have.
+        code: file to SHA-256 of each Python file that is neither installed nor Python's own and
+            that was imported to build the model.
+        read: names of the variables whose values Python code read between the restore and the end
+            of tracing: the graph may depend on them.
         samples: signature name to a batch with the live model's outputs; not part of the JSON.
     """
 
@@ -141,6 +144,8 @@ class TraceResult:
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     unused: tuple[bytes, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
     samples: Mapping[str, Sample] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -153,6 +158,8 @@ class TraceResult:
             "dims": {key: list(shape) for key, shape in self.dims.items()},
             "warnings": list(self.warnings),
             "unused": [_text(key) for key in self.unused],
+            "code": dict(self.code),
+            "read": list(self.read),
         }
 
     @classmethod
@@ -166,6 +173,8 @@ class TraceResult:
             dims={key: tuple(shape) for key, shape in body["dims"].items()},
             warnings=tuple(body["warnings"]),
             unused=tuple(_key(text) for text in body["unused"]),
+            code=dict(body["code"]),
+            read=tuple(body["read"]),
         )
 
 

@@ -65,8 +65,9 @@ def test_equal_tensors_of_every_type_are_told_apart(dtype: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 40])
 def test_switches_are_told_apart_in_several_rounds(count: int, tmp_path: Path) -> None:
-    values = {b"%02d" % number: ("bool", (), bytes([number % 2])) for number in range(count)}
-    values[b"pair"] = ("bool", (2,), b"\1\0")
+    values: dict[bytes, Value] = {
+        b"%02d" % number: ("bool", (), bytes([number % 2])) for number in range(count)
+    }
     real = written(tmp_path / "real", values)
     dyes = Dyes(real)
     rounds = list(dyed(dyes, tmp_path))

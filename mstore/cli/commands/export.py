@@ -10,6 +10,7 @@ from mstore.cli.pages.versions import exported_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
 from mstore.cli.values import parse_inputs, parse_pairs
+from mstore.errors import UsageError
 
 
 @command(
@@ -18,6 +19,7 @@ from mstore.cli.values import parse_inputs, parse_pairs
         "mstore export mnist@best --builder model.py:build",
         "mstore export mnist@best:val_loss --builder model.py:build --to serving/mnist",
         "mstore export mnist@1200 --builder model.py:build --input 'x=float32[?,10]'",
+        "mstore export mnist@1300  # linked: no TensorFlow, no builder",
     ),
 )
 def export(
@@ -62,11 +64,26 @@ def export(
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Why.")] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Run the builder though a program could be linked.")
+    ] = False,
+    program: Annotated[
+        str | None,
+        typer.Option("--program", metavar="ID", help="Link with it; see: mstore list --programs."),
+    ] = None,
+    learn: Annotated[
+        bool,
+        typer.Option("--learn/--no-learn", help="Record the program of a model that was traced."),
+    ] = True,
 ) -> None:
     """Turn a checkpoint into a SavedModel proven to hold its weights.
 
-    Each export gets the next version number of its model.
+    Each export gets the next version number of its model. The first export of an architecture
+    runs its builder, twice, to learn the program; later checkpoints of the same structure are
+    linked with that, without TensorFlow and without the builder.
     """
+    if trace and program is not None:
+        raise UsageError("--trace and --program exclude each other", hint="give one of them")
     arguments = parse_pairs("--builder-arg", builder_arg or ())
     specs = parse_inputs(inputs or ())
     with session.store() as store:
@@ -80,5 +97,8 @@ def export(
             allow_unrestored=tuple(allow_unrestored or ()),
             timeout=timeout,
             message=message,
+            trace=trace,
+            program=program,
+            learn=learn,
         )
     session.show(exported_page(version))

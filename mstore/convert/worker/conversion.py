@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,17 @@ from mstore.convert.samples import write_samples
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Constant, Snapshot, constants
 from mstore.convert.worker.live import Weight, all_weights
-from mstore.convert.worker.loading import call_builder, load_builder, users_code
+from mstore.convert.worker.loading import (
+    call_builder,
+    imported_code,
+    load_builder,
+    users_code,
+)
 from mstore.convert.worker.locating import listed, locate, name_of
 from mstore.convert.worker.matching import Bound, Match
 from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirmed
 from mstore.convert.worker.preparing import Prepared, prepare
+from mstore.convert.worker.reads import Reads
 from mstore.convert.worker.rebuilding import unstable_constants
 from mstore.convert.worker.rehearsing import rehearse
 from mstore.convert.worker.restoring import assign, refresh_derived, restore
@@ -75,9 +81,11 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     with users_code("building the model", request):
         prepared = prepare(functools.partial(call_builder, builder, request), request)
     stage("restoring")
-    work = _restore(prepared, trained, request)
+    reads = Reads()
+    work = _restore(prepared, trained, request, reads)
     stage("tracing")
-    work.functions = _trace(prepared, request)
+    with reads.watching():
+        work.functions = _trace(prepared, request)
     traced = list(work.functions.values())
     weights = captured_weights(prepared.model, traced)
     _require_weights(weights)
@@ -85,24 +93,28 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     _require_sources(work, weights, resources)
     found = constants(traced, prepared.model)
     _refuse_copies(work, found)
-    stage("checking")
-    _rehearse(work)
-    _caution(work)
     stage("saving")
+    # Before the model is called: what is saved depends on nothing that calls leave behind.
     save(request.output, work.functions, weights, resources)
-    stage("checking")
-    _refuse_unstable(work, found)
+    if not request.dyed:
+        stage("checking")
+        _rehearse(work)
+        _caution(work)
+        _refuse_unstable(work, found)
     write_samples(Path(body["samples"]), work.samples)
-    return _result(work, weights, resources).to_json()
+    result = _result(work, weights, resources)
+    return replace(result, code=imported_code(), read=tuple(reads.names)).to_json()
 
 
-def _restore(prepared: Prepared, trained: Trained, request: TraceRequest) -> _Conversion:
+def _restore(
+    prepared: Prepared, trained: Trained, request: TraceRequest, reads: Reads
+) -> _Conversion:
     found = locate(prepared.model, trained, request.root)
     bindings = bind_unreached(prepared.model, trained, found)
     refuse_contradictions(bindings.values())
     refuse_unconfirmed(bindings.values(), request.allow_unrestored)
     before = Snapshot(all_weights(prepared.model))
-    _put(prepared, trained, request, found, bindings)
+    _put(prepared, trained, request, found, bindings, reads)
     before.forget(bound.weight.variable.numpy() for bound in bindings.values())
     return _Conversion(request, trained, prepared, found, bindings, before)
 
@@ -113,11 +125,12 @@ def _put(
     request: TraceRequest,
     found: Match,
     bindings: Mapping[int, Bound],
+    reads: Reads,
 ) -> None:
     path = trained.paths[found.node]
     restore(prepared.model, request.checkpoint, path, trained)
     assign(trained, bindings.values())
-    with users_code("a layer's finalize_state()", request):
+    with users_code("a layer's finalize_state()", request), reads.watching():
         refresh_derived(prepared.model)
 
 
@@ -181,8 +194,6 @@ def _rehearse(work: _Conversion) -> None:
             work.samples[entry.name] = sample
         if warning:
             work.warnings.append(warning)
-    # The calls may have changed state (a stateful RNN does): the checkpoint's values again.
-    assign(work.trained, work.bindings.values())
 
 
 def _caution(work: _Conversion) -> None:
@@ -205,7 +216,7 @@ def _refuse_unstable(work: _Conversion, found: Sequence[Constant]) -> None:
         place = name_of(work.trained, work.found.node)
         match = locate(other.model, work.trained, place)
         bindings = bind_unreached(other.model, work.trained, match)
-        _put(other, work.trained, work.request, match, bindings)
+        _put(other, work.trained, work.request, match, bindings, Reads())
         return list(_trace(other, work.request).values())
 
     unstable, warning = unstable_constants(

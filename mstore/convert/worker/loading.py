@@ -1,6 +1,7 @@
 """Imports the user's builder and calls it."""
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -17,6 +18,7 @@ from mstore.errors import BuilderError, Error, UsageError
 from mstore.servable import Servable
 
 _FILE_MODULE = "mstore_builder"
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def load_builder(request: TraceRequest) -> Callable[..., Any]:
@@ -53,6 +55,23 @@ def _import_file(file: Path, search_path: Path) -> ModuleType:
     sys.modules[_FILE_MODULE] = module
     spec.loader.exec_module(module)
     return module
+
+
+def imported_code() -> dict[str, str]:
+    """Return the SHA-256 of each imported file of the user's own, by absolute path.
+
+    What is installed and what belongs to Python or to mstore is left out.
+    """
+    digests = {}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if not isinstance(name, str) or not is_own_code(name) or name in digests:
+            continue
+        with contextlib.suppress(OSError):
+            digests[str(Path(name).absolute())] = hashlib.sha256(
+                Path(name).read_bytes()
+            ).hexdigest()
+    return dict(sorted(digests.items()))
 
 
 def call_builder(builder: Callable[..., Any], request: TraceRequest) -> Servable:
@@ -127,14 +146,8 @@ def users_code(what: str, request: TraceRequest) -> Iterator[None]:
 
 def where(exc: BaseException, request: TraceRequest) -> str:
     """Return `` (file:line)`` of the innermost line of the user's own code, if there is one."""
-    libraries = ("site-packages", "dist-packages", str(Path(__file__).parent))
     own = [
-        frame
-        for frame in traceback.extract_tb(exc.__traceback__)
-        if not any(part in frame.filename for part in libraries)
-        and not frame.filename.startswith("<")
-        and Path(frame.filename).suffix == ".py"
-        and not _is_standard_library(frame.filename)
+        frame for frame in traceback.extract_tb(exc.__traceback__) if is_own_code(frame.filename)
     ]
     if not own:
         return ""
@@ -144,5 +157,12 @@ def where(exc: BaseException, request: TraceRequest) -> str:
     return f" ({place}:{own[-1].lineno})"
 
 
-def _is_standard_library(filename: str) -> bool:
-    return Path(filename).is_relative_to(Path(inspect.__file__).parent)
+def is_own_code(filename: str) -> bool:
+    """Return whether a source file is the user's: not installed, not Python's, not mstore's."""
+    libraries = ("site-packages", "dist-packages", str(_PACKAGE), "__autograph_generated_file")
+    return (
+        not any(part in filename for part in libraries)
+        and not filename.startswith("<")
+        and Path(filename).suffix == ".py"
+        and not Path(filename).is_relative_to(Path(inspect.__file__).parent)
+    )
