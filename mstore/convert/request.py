@@ -130,8 +130,8 @@ class TraceResult:
         dims: input key to a concrete shape that the model was run with, for the load check.
         warnings: one sentence each; things that a careful user wants to know.
         unused: checkpoint keys below no optimizer that the model does not have.
-        code: file to SHA-256 of each Python file that is neither installed nor Python's own and
-            that was imported to build the model.
+        code: file to SHA-256 of each file that the model was made from: the user's own Python
+            modules, vocabularies, whatever was opened on the way and is not installed.
         read: names of the variables whose values Python code read between the restore and the end
             of tracing: the graph may depend on them.
         samples: signature name to a batch with the live model's outputs; not part of the JSON.

@@ -24,7 +24,7 @@ class Program:
         builder: the builder that made it, as versions record it.
         parameters: what was given with the builder: ``builder_args``, ``inputs``, ``root`` and
             ``allow_unrestored``.
-        code: file to SHA-256 of the user's own code that made it.
+        code: file to SHA-256 of the user's files that it was made from: code, vocabularies.
         environment: versions of what made it.
         warnings: what the conversion wanted to be known.
         recorded_at: time, ISO 8601 in UTC.

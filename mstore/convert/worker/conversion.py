@@ -10,10 +10,10 @@ from mstore.convert.request import Sample, TraceRequest, TraceResult
 from mstore.convert.samples import write_samples
 from mstore.convert.worker.binding import bind_unreached
 from mstore.convert.worker.constants import Constant, Snapshot, constants
+from mstore.convert.worker.files_read import FilesRead
 from mstore.convert.worker.live import Weight, all_weights
 from mstore.convert.worker.loading import (
     call_builder,
-    imported_code,
     load_builder,
     users_code,
 )
@@ -76,6 +76,7 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     """Serve one request to convert; see `mstore.convert.trace`."""
     request = TraceRequest.from_json(body)
     trained = Trained(request.checkpoint)
+    files = FilesRead([request.checkpoint.parent, request.output])
     stage("building")
     builder = load_builder(request)
     with users_code("building the model", request):
@@ -103,7 +104,7 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
         _refuse_unstable(work, found)
     write_samples(Path(body["samples"]), work.samples)
     result = _result(work, weights, resources)
-    return replace(result, code=imported_code(), read=tuple(reads.names)).to_json()
+    return replace(result, code=files.digests(), read=tuple(reads.names)).to_json()
 
 
 def _restore(

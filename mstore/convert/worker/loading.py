@@ -1,7 +1,6 @@
 """Imports the user's builder and calls it."""
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -55,23 +54,6 @@ def _import_file(file: Path, search_path: Path) -> ModuleType:
     sys.modules[_FILE_MODULE] = module
     spec.loader.exec_module(module)
     return module
-
-
-def imported_code() -> dict[str, str]:
-    """Return the SHA-256 of each imported file of the user's own, by absolute path.
-
-    What is installed and what belongs to Python or to mstore is left out.
-    """
-    digests = {}
-    for module in list(sys.modules.values()):
-        name = getattr(module, "__file__", None)
-        if not isinstance(name, str) or not is_own_code(name) or name in digests:
-            continue
-        with contextlib.suppress(OSError):
-            digests[str(Path(name).absolute())] = hashlib.sha256(
-                Path(name).read_bytes()
-            ).hexdigest()
-    return dict(sorted(digests.items()))
 
 
 def call_builder(builder: Callable[..., Any], request: TraceRequest) -> Servable:
@@ -159,7 +141,7 @@ def where(exc: BaseException, request: TraceRequest) -> str:
 
 def is_own_code(filename: str) -> bool:
     """Return whether a source file is the user's: not installed, not Python's, not mstore's."""
-    libraries = ("site-packages", "dist-packages", str(_PACKAGE), "__autograph_generated_file")
+    libraries = ("site-packages", "dist-packages", str(_PACKAGE))
     return (
         not any(part in filename for part in libraries)
         and not filename.startswith("<")
