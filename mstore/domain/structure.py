@@ -5,6 +5,7 @@ structure can only differ in values, and so a program made from one fits the oth
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,19 +91,37 @@ def _ranks(
 
 
 def differences(program: Iterable[Part], checkpoint: Iterable[Part]) -> list[str]:
-    """Return in words how the structure of a checkpoint differs from that of a program."""
-    before = {part.key: part for part in program}
-    after = {part.key: part for part in checkpoint}
-    lines = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
+    """Return in words how the structure of a checkpoint differs from that of a program.
+
+    Tensors are held against those of the same name: a layer that is put between others moves the
+    keys of all that follow, which are told only where nothing else differs. There is no line only
+    if the two are equal.
+    """
+    before, after = _by_name(program), _by_name(checkpoint)
+    lines, moved = [], []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
         if old is None and new is not None:
             lines.append(f"{_described(new)} is new")
         elif new is None and old is not None:
             lines.append(f"{_described(old)} is gone")
-        elif old is not None and new is not None and old != new:
-            lines.append(f"{_described(new)} was {_described(old)}")
-    return lines
+        elif old is not None and new is not None:
+            if (old.dtype, old.shape) != (new.dtype, new.shape):
+                lines.append(f"{_described(new)} was {_described(old)}")
+            elif old != new:
+                moved.append(f"{_described(new)} has another key")
+    return lines or moved
+
+
+def _by_name(parts: Iterable[Part]) -> dict[tuple[str, int, int], Part]:
+    """Return the parts by name, rank and place among those that share both; by key without one."""
+    found: dict[tuple[str, int, int], Part] = {}
+    counts: Counter[tuple[str, int]] = Counter()
+    for part in sorted(parts, key=lambda item: item.key):
+        name = (part.name, part.rank)
+        found[(part.name, part.rank, counts[name])] = part
+        counts[name] += 1
+    return found
 
 
 def _described(part: Part) -> str:

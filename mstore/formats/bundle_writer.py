@@ -172,7 +172,9 @@ class BundleWriter:
         """Close the data files, write the index, and return what the bundle holds."""
         self.close()
         tensors = sorted(self._tensors, key=lambda tensor: tensor.key)
-        table = TensorTable(tuple(tensors), len(self._files))
+        shards = shard_paths(self._prefix, len(self._files))
+        suffixes = (path.name[len(self._prefix.name) :] for path in shards)
+        table = TensorTable(tuple(tensors), len(shards), tuple(suffixes))
         index = disk.NewFile(index_path(self._prefix))
         try:
             index.write(encode_index(table))

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
 from mstore import Servable
 
@@ -28,6 +27,12 @@ def gated():
     return Servable(Gated(), INPUTS)
 
 
+def numbered(words):
+    numbers = tf.range(1, len(words) + 1, dtype=tf.int64)
+    pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(words), numbers)
+    return tf.lookup.StaticHashTable(pairs, 0)
+
+
 class Worded(keras.layers.Layer):
     """Its vocabulary is a variable; the lookup keeps a copy of it in the graph."""
 
@@ -35,15 +40,13 @@ class Worded(keras.layers.Layer):
         super().__init__()
         self.words = tf.Variable(["", ""])
         self.scale = tf.Variable([1.0])
-        self.lookup = layers.StringLookup(num_oov_indices=1, vocabulary=["one", "two"])
+        self.lookup = numbered(["one", "two"])
 
     def finalize_state(self):
-        self.lookup = layers.StringLookup(
-            num_oov_indices=1, vocabulary=[word.decode() for word in self.words.numpy()]
-        )
+        self.lookup = numbered(self.words.numpy())
 
     def call(self, word):
-        return tf.cast(self.lookup(word), tf.float32) * self.scale + tf.cast(
+        return tf.cast(self.lookup.lookup(word), tf.float32) * self.scale + tf.cast(
             tf.size(self.words), tf.float32
         )
 
