@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mstore.domain.lint import LintFinding, LintReport, VersionLint
     from mstore.domain.records import (
         AuditReport,
         Checkout,
@@ -41,6 +42,8 @@ __all__ = [
     "Error",
     "Event",
     "Finding",
+    "LintFinding",
+    "LintReport",
     "Servable",
     "Signature",
     "Store",
@@ -49,16 +52,20 @@ __all__ = [
     "VerifyReport",
     "Version",
     "VersionAudit",
+    "VersionLint",
 ]
 
 # A builder imports mstore for `Servable` alone and `mstore --help` for nothing: what is heavy is
 # loaded when it is first asked for (PEP 562).
 _HOMES = {
     "Error": "mstore.errors",
+    "LintFinding": "mstore.domain.lint",
+    "LintReport": "mstore.domain.lint",
     "Servable": "mstore.servable",
     "Signature": "mstore.domain.signatures",
     "Store": "mstore.store",
     "TensorSpec": "mstore.domain.signatures",
+    "VersionLint": "mstore.domain.lint",
 }
 
 

@@ -14,7 +14,8 @@
     │   ├── DamagedFileError      13   damaged-file
     │   ├── DamagedStoreError     13   damaged-store
     │   ├── ProofError            13   proof-failed
-    │   └── LoadCheckError        13   load-check-failed
+    │   ├── LoadCheckError        13   load-check-failed
+    │   └── LintError             13   lint-failed
     ├── InputError                 1   bad-input
     ├── ConflictError              1   conflict
     ├── StoreVersionError          1   store-version
@@ -29,7 +30,7 @@ Exit statuses are those of the command line; ``code`` is stable and is what ``--
 Exceptions carry facts; they never log, print or exit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -153,6 +154,14 @@ class DamagedFileError(IntegrityError):
         super().__init__(message, hint=hint)
         self.path = path
 
+    def to_json(self) -> dict[str, object]:
+        """Return the error object with the path."""
+        body = super().to_json()
+        error = body["error"]
+        assert isinstance(error, dict)  # noqa: S101 - built one line above
+        error["path"] = self.path
+        return body
+
 
 class DamagedStoreError(IntegrityError):
     """An object of the store is missing or its bytes do not have its id."""
@@ -187,6 +196,31 @@ class LoadCheckError(IntegrityError):
     """TensorFlow's C++ loader could not load or run an exported SavedModel."""
 
     code = "load-check-failed"
+
+
+class LintError(IntegrityError):
+    """TensorFlow Serving could not serve an exported SavedModel.
+
+    Attributes:
+        findings: each with ``severity``, ``kind``, ``subject``, ``detail`` and ``cure``.
+    """
+
+    code = "lint-failed"
+
+    def __init__(
+        self, message: str, *, findings: Sequence[Mapping[str, object]], hint: str = ""
+    ) -> None:
+        """Make the error from the findings that stopped the export."""
+        super().__init__(message, hint=hint)
+        self.findings = tuple(findings)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the error object with the findings."""
+        body = super().to_json()
+        error = body["error"]
+        assert isinstance(error, dict)  # noqa: S101 - built one line above
+        error["findings"] = [dict(item) for item in self.findings]
+        return body
 
 
 class InputError(Error):

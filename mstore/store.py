@@ -38,6 +38,7 @@ from mstore.ops.tag import tag
 from mstore.ops.verify import verify
 
 if TYPE_CHECKING:
+    from mstore.domain.lint import LintReport
     from mstore.domain.signatures import TensorSpec
 
 StrPath = str | os.PathLike[str]
@@ -303,10 +304,13 @@ class Store:
         inputs: "Mapping[str, TensorSpec] | None" = None,
         root: str | None = None,
         to: StrPath | None = None,
+        trust: bool = False,
         allow_unrestored: Sequence[str] = (),
+        allow_lint: Sequence[str] = (),
         timeout: float | None = None,
         message: str | None = None,
         search_path: StrPath = ".",
+        weights: str | None = None,
         trace: bool = False,
         program: str | None = None,
         learn: bool = True,
@@ -316,14 +320,20 @@ class Store:
         Args:
             reference: the checkpoint.
             builder: ``FILE.py:NAME`` or ``package.module:NAME``; by default the recorded one.
+                A model that Keras saved whole needs none, or ``FILE.py`` with its classes.
             builder_args: keyword arguments for it.
             inputs: dtype and shape by input key, where the model does not say.
             root: where the model is in the checkpoint, where that is not clear.
             to: base path to publish in.
+            trust: whether code that a Keras file carries itself (the functions of ``Lambda``
+                layers) may be run.
             allow_unrestored: variables that need not come from the checkpoint.
+            allow_lint: kinds of lint errors to put up with; see `mstore.domain.lint.KINDS`.
             timeout: seconds for the conversion, and again for the check.
             message: why, for the ledger.
             search_path: directory for relative builder files and builder modules.
+            weights: ``"raw"`` or ``"ema"``: the weights, or their moving averages where an
+                optimizer keeps them. Where both are there and differ, one must be named.
             trace: run the builder even where a recorded program could be linked.
             program: beginning of the id of the program to link with.
             learn: whether the program of a traced model is recorded, so that later checkpoints of
@@ -331,10 +341,13 @@ class Store:
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
+            LintError: TensorFlow Serving could not serve the result.
             LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
+            UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
         from mstore.ops.export import export  # noqa: PLC0415 - rarely needed
+        from mstore.ops.lint import known_kinds  # noqa: PLC0415 - the same
         from mstore.ops.made import ExportOptions  # noqa: PLC0415 - the same
 
         options = ExportOptions(
@@ -343,10 +356,13 @@ class Store:
             inputs=dict(inputs or {}),
             root=root,
             to=Path(to) if to is not None else None,
+            trust=trust,
             allow_unrestored=tuple(allow_unrestored),
+            allow_lint=known_kinds(allow_lint),
             timeout=timeout,
             message=message,
             search_path=Path(search_path),
+            weights=weights,
             trace=trace,
             program=program,
             learn=learn,
@@ -365,6 +381,14 @@ class Store:
         """Tell which checkpoints a serving directory holds and whether every byte is as it was."""
         return audit_op.audit(Path(path), self._context)
 
+    def lint(self, path: StrPath) -> "LintReport":
+        """Tell what TensorFlow Serving would refuse of a SavedModel, a version or a base path.
+
+        Raises:
+            InputError: the path is no directory.
+        """
+        return lint(path, self._context.progress)
+
     def verify(self) -> VerifyReport:
         """Check every byte of the store against its id."""
         return verify(self._context)
@@ -373,6 +397,17 @@ class Store:
 def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:
     """Audit a directory by the statements in it, where no store is at hand."""
     return audit_op.audit(Path(path), None, progress)
+
+
+def lint(path: StrPath, progress: Progress | None = None) -> "LintReport":
+    """Lint a directory; needs no store.
+
+    Raises:
+        InputError: the path is no directory.
+    """
+    from mstore.ops.lint import lint as lint_op  # noqa: PLC0415 - rarely needed
+
+    return lint_op(Path(path), progress)
 
 
 def _create(parent: Path, path: Path) -> bool:
@@ -407,10 +442,10 @@ def _options(model: Any, **options: Any) -> AddOptions:
         raise TypeError(f"add() got unexpected options: {', '.join(sorted(unknown))}")
     given.setdefault("run", DEFAULT_RUN)
     given["tags"] = tuple(given.get("tags", ()))
-    if ":" in given.get("builder", "") and ".py:" in given["builder"]:
-        file, _, function = given["builder"].rpartition(":")
-        given["builder"] = f"{Path(file).absolute()}:{function}"
+    file, ending, function = given.get("builder", "").rpartition(".py")
+    if ending and function[:1] in {"", ":"}:  # a module's name says the same anywhere
+        given["builder"] = f"{Path(file).absolute()}{ending}{function}"
     return AddOptions(model=model, **given)
 
 
-__all__ = ["AddOutcome", "Store", "audit_without_store"]
+__all__ = ["AddOutcome", "Store", "audit_without_store", "lint"]

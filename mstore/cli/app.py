@@ -12,6 +12,7 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     diff,
     export,
     init,
+    lint,
     list_,
     log,
     promote,

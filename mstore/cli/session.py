@@ -13,6 +13,7 @@ from mstore.cli.settings import Settings
 from mstore.errors import Error, IntegrityError, PartialError, StoreNotFoundError
 
 if TYPE_CHECKING:
+    from mstore.domain.lint import LintReport
     from mstore.domain.records import AuditReport
     from mstore.store import Store
 
@@ -65,6 +66,16 @@ class Session:
             return audit_without_store(path, self.progress)
         with store:
             return store.audit(path)
+
+    def lint(self, path: Path) -> "LintReport":
+        """Lint a directory; no store is asked.
+
+        Raises:
+            InputError: the path is no directory.
+        """
+        from mstore.store import lint  # noqa: PLC0415 - loads SQLAlchemy
+
+        return lint(path, self.progress)
 
     def show(self, page: Page) -> None:
         """Print a page, after the progress line is gone."""

@@ -18,7 +18,7 @@ class BuilderInfo:
     """Where a builder comes from.
 
     Attributes:
-        spec: as given, ``FILE.py:NAME`` or ``package.module:NAME``.
+        spec: as given, ``FILE.py:NAME`` or ``package.module:NAME``, or one without a name.
         file: its source file, absolute.
         source_sha256: digest of that file's bytes.
         git_commit: the commit checked out where the file lies; None outside of a repository.
@@ -33,24 +33,27 @@ class BuilderInfo:
     git_dirty: bool | None
 
 
-def describe(builder: str, search_path: Path) -> BuilderInfo:
+def describe(builder: str, search_path: Path, *, named: bool = True) -> BuilderInfo:
     """Find the builder's source without importing it.
 
     Args:
         builder: ``FILE.py:NAME`` or ``package.module:NAME``.
         search_path: directory for relative files, and where modules are looked for first.
+        named: whether there must be a name; a file that holds its own architecture may only need
+            the module that defines its custom classes.
 
     Raises:
         UsageError: if ``builder`` has no such form.
         InputError: if the file or module is not there, or does not define the name.
     """
-    place, name = split(builder)
+    place, name = split(builder, named=named)
     file = _file(place, search_path.absolute())
     try:
         source = file.read_bytes()
     except OSError as exc:
         raise InputError(f"cannot read the builder's file {file}: {exc.strerror}") from exc
-    _require_name(source, name, file)
+    if name:
+        _require_name(source, name, file)
     commit = _git(file.parent, "rev-parse", "--verify", "HEAD")
     return BuilderInfo(
         spec=builder,
@@ -74,20 +77,22 @@ def source_digest(builder: str, search_path: Path) -> str | None:
         return None
 
 
-def split(builder: str) -> tuple[str, str]:
-    """Return the file or module, and the name in it.
+def split(builder: str, *, named: bool = True) -> tuple[str, str]:
+    """Return the file or module, and the name in it; ``""`` where there is none and need not be.
 
     Raises:
         UsageError: if ``builder`` is neither ``FILE.py:NAME`` nor ``package.module:NAME``.
     """
-    place, _, name = builder.rpartition(":")
+    place, colon, name = builder.rpartition(":")
+    if not named and (not colon or is_file(builder)):
+        place, name = builder, "_"
     parts = [] if is_file(place) else place.split(".")
     if not place or not name.isidentifier() or not all(part.isidentifier() for part in parts):
         raise UsageError(
             f"cannot read the builder {builder!r}",
             hint="write it as FILE.py:NAME or package.module:NAME",
         )
-    return place, name
+    return place, "" if place == builder else name
 
 
 def is_file(place: str) -> bool:

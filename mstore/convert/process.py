@@ -21,6 +21,7 @@ from typing import Any
 
 from mstore.errors import (
     BuilderError,
+    DamagedFileError,
     Error,
     InputError,
     LoadCheckError,
@@ -55,6 +56,15 @@ def require_tensorflow() -> Path:
             hint="pip install 'mstore[tf]'",
         )
     return Path(places[0])
+
+
+def has_tensorflow() -> bool:
+    """Return whether TensorFlow is installed; it is not imported."""
+    try:
+        require_tensorflow()
+    except MissingExtraError:
+        return False
+    return True
 
 
 def run_worker(
@@ -216,6 +226,8 @@ def _error(body: Mapping[str, Any], talk: bytes) -> Error:
     code, message, hint = str(body["code"]), str(body["message"]), str(body["hint"])
     if code == ProofError.code:
         return ProofError(message, subjects=[str(name) for name in body["subjects"]], hint=hint)
+    if code == DamagedFileError.code:
+        return DamagedFileError(message, path=str(body["path"]), hint=hint)
     kind = _KINDS.get(code, WorkerError)
     if kind in {BuilderError, WorkerError}:
         message += _quoted(talk)

@@ -14,6 +14,13 @@ from mstore.errors import UsageError
 
 _INPUT = re.compile(r"(?P<key>[^=]+)=(?P<dtype>[a-z0-9_]+)(\[(?P<dims>[^\]]*)\])?", re.ASCII)
 _DTYPE_NAMES = frozenset(name for name, _ in DTYPES.values()) - {"resource", "variant"}
+
+SELF_DESCRIBING = frozenset({"keras", "keras-directory", "legacy-h5"})
+"""Formats of files that may hold their model's architecture, so that a builder is optional."""
+
+KERAS_FORMATS = SELF_DESCRIBING | {"weights-h5", "weights-json"}
+"""Formats that Keras writes."""
+
 _ALIASES = {"float": "float32", "double": "float64", "half": "float16", "str": "string"}
 
 
@@ -45,30 +52,41 @@ def _parse_dims(text: str, dims: str | None, hint: str) -> tuple[int | None, ...
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One conversion of a checkpoint into a SavedModel by running a builder.
+    """One conversion of a checkpoint into a SavedModel.
 
     Attributes:
-        checkpoint: prefix of the checkpoint, such as ``ckpts/ckpt-7``.
+        checkpoint: of a TensorBundle, its prefix, such as ``ckpts/ckpt-7``; of a format that Keras
+            writes, the file itself (``model.keras``, ``model.weights.h5``, the ``.weights.json``
+            beside its shards), or the directory of an unzipped archive.
         output: directory to write the SavedModel into; must not exist or be empty.
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME``. Of a file that holds its own
+            architecture it may be None; or ``FILE.py`` or ``package.module``, whose classes and
+            functions are then the custom objects of the file.
         builder_args: keyword arguments for the builder; converted where its annotations say
             int, float, bool or Path.
         inputs: specification of each input, where neither the model nor the builder says.
         root: dotted path of the model in the checkpoint's object graph; None finds it.
         allow_unrestored: names of variables that need not come from the checkpoint.
         search_path: directory for relative builder files, and for the import of builder modules.
+        format: how the checkpoint's files are laid out (`mstore.formats.layout.Format`).
+        trust: whether code in the file itself (the lambdas of ``Lambda`` layers) may be run.
+        weights: ``raw`` for the weights, ``ema`` for the moving averages that an optimizer keeps
+            of them; None is refused where a checkpoint has both and they differ.
         dyed: whether the checkpoint holds dyes (`mstore.convert.dye`): the conversion then ends
             when the SavedModel is written, without running it.
     """
 
     checkpoint: Path
     output: Path
-    builder: str
+    builder: str | None = None
     builder_args: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     root: str | None = None
     allow_unrestored: tuple[str, ...] = ()
     search_path: Path = Path()
+    format: str = "tensor-bundle"
+    trust: bool = False
+    weights: str | None = None
     dyed: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +100,9 @@ class TraceRequest:
             "root": self.root,
             "allow_unrestored": list(self.allow_unrestored),
             "search_path": str(self.search_path.absolute()),
+            "format": self.format,
+            "trust": self.trust,
+            "weights": self.weights,
             "dyed": self.dyed,
         }
 
@@ -97,6 +118,9 @@ class TraceRequest:
             root=body["root"],
             allow_unrestored=tuple(body["allow_unrestored"]),
             search_path=Path(body["search_path"]),
+            format=body["format"],
+            trust=body["trust"],
+            weights=body.get("weights"),
             dyed=body["dyed"],
         )
 

@@ -22,8 +22,8 @@ class Program:
         structure: content id of the checkpoint's structure: keys, types, shapes and names.
         root: where the model is in the checkpoint.
         builder: the builder that made it, as versions record it.
-        parameters: what was given with the builder: ``builder_args``, ``inputs``, ``root`` and
-            ``allow_unrestored``.
+        parameters: what was given with the builder: ``builder_args``, ``inputs``, ``root``,
+            ``allow_unrestored`` and ``weights``, which are ``raw``, ``ema`` or None.
         code: file to SHA-256 of the user's files that it was made from: code, vocabularies.
         environment: versions of what made it.
         warnings: what the conversion wanted to be known.

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from mstore.domain.tensors import DTYPES, Tensor, TensorTable
 from mstore.formats import protos
 from mstore.formats.files import damaged, label
-from mstore.formats.slices import FULL, slice_key
+from mstore.formats.slices import FULL, slice_key, slice_shape
 from mstore.formats.sstable import read_entries
 
 MAX_INDEX = 1 << 25
@@ -164,7 +164,7 @@ def _check_slices(head: _Head, table: TensorTable, path: str) -> None:
     """Check that each slice of a partitioned variable is there with its dtype and shape."""
     whole = head.tensor
     for extents in head.slices:
-        shape = _slice_shape(whole.shape, extents)
+        shape = slice_shape(whole.shape, extents)
         if shape is None:
             raise damaged(path, f"{label(whole)} has a slice outside its shape")
         # A single slice that covers the variable is stored under the variable's own name, so
@@ -174,21 +174,6 @@ def _check_slices(head: _Head, table: TensorTable, path: str) -> None:
             raise damaged(path, f"a slice of {label(whole)} is missing")
         if (part.dtype, part.shape, part.sliced) != (whole.dtype, shape, False):
             raise damaged(path, f"a slice of {label(whole)} has another type or shape")
-
-
-def _slice_shape(
-    shape: tuple[int, ...], extents: tuple[tuple[int, int], ...]
-) -> tuple[int, ...] | None:
-    """Return the shape of a slice, None where it does not lie within ``shape``."""
-    if len(shape) != len(extents):
-        return None
-    lengths = []
-    for dimension, (start, length) in zip(shape, extents, strict=True):
-        taken = dimension if (start, length) == (0, FULL) else length
-        if start < 0 or taken < 0 or start + taken > dimension:
-            return None
-        lengths.append(taken)
-    return tuple(lengths)
 
 
 def _check_overlaps(table: TensorTable, path: str) -> None:

@@ -71,6 +71,9 @@ class TensorCheck(Protocol):
     def matches(self) -> bool:
         """Return whether all bytes so far are exactly what the index describes."""
 
+    def value(self) -> int:
+        """Return the masked checksum that an index would record for the bytes so far."""
+
 
 class _PlainCheck:
     """Check of a tensor that is stored as its raw bytes."""
@@ -86,6 +89,9 @@ class _PlainCheck:
 
     def matches(self) -> bool:
         return self._size == self._tensor.size and mask(self._crc) == self._tensor.crc32c
+
+    def value(self) -> int:
+        return mask(self._crc)
 
 
 class _FramedCheck:
@@ -112,6 +118,9 @@ class _FramedCheck:
             and self._complete()
             and mask(self._crc) == self._tensor.crc32c
         )
+
+    def value(self) -> int:
+        return mask(self._crc)
 
     def _consume(self, view: memoryview) -> None:
         raise NotImplementedError

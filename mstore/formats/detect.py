@@ -14,11 +14,12 @@ from google.protobuf import text_format
 from mstore.disk import os_errors
 from mstore.errors import InputError
 from mstore.formats import protos
-from mstore.formats.files import open_regular, read_limited, read_up_to
+from mstore.formats.files import read_limited
+from mstore.formats.keras_probe import keras_path
 from mstore.formats.saved_model import FILE_NAME
-from mstore.formats.sstable import MAGIC
 from mstore.formats.steps import find_step, step_in_name
 from mstore.formats.tensor_bundle import index_path
+from mstore.formats.tf1_v1 import v1_prefix, v1_prefixes_in
 
 __all__ = ["STATE_FILE", "find_checkpoints", "find_step", "latest_checkpoint", "step_in_name"]
 
@@ -29,16 +30,17 @@ _MAX_STATE = 1 << 22
 _FILE_OF_CHECKPOINT = re.compile(
     r"(?P<prefix>.+)(?:\.index|\.meta|\.data-[0-9]{5,}-of-[0-9]{5,})", re.DOTALL
 )
-_KERAS = (".keras", ".h5", ".hdf5", ".weights.json")
-_ACCEPTED = "give a checkpoint's prefix, one of its files, a SavedModel, or a directory of them"
+_ACCEPTED = (
+    "give a checkpoint's prefix, one of its files, a Keras file, a SavedModel, or a directory"
+)
 
 
 def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
     """Return the prefixes of the checkpoints that ``path`` means, in natural order.
 
     Args:
-        path: a prefix, any file of a checkpoint, a SavedModel, a state file, or a directory; of
-            a directory all checkpoints directly in it.
+        path: a prefix, any file of a checkpoint, a Keras file, a SavedModel, a state file, or a
+            directory; of a directory all checkpoints directly in it.
         latest: of a directory, only the one that its state file names.
 
     Raises:
@@ -49,7 +51,9 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
         if not latest and is_checkpoint(path):
             return [path]
         if path.is_dir():
-            return [latest_checkpoint(path)] if latest else _in_directory(path)
+            if latest:
+                return [latest_checkpoint(path)]
+            return _in_directory(path) if keras_path(path) is None else [path]
         if path.name == STATE_FILE and path.is_file():
             return [latest_checkpoint(path.parent)]
         if latest:
@@ -57,13 +61,19 @@ def find_checkpoints(path: Path, *, latest: bool = False) -> list[Path]:
                 f"{path} is not a directory, so it has no latest checkpoint",
                 hint="give the directory that holds the file called checkpoint",
             )
-        if path.name == FILE_NAME and path.is_file():
-            return [path.parent]
-        match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
-        prefix = path.parent / match["prefix"] if match else path
-        if match and _has_index(prefix):
-            return [prefix]
+        return [_owner(path)]
+
+
+def _owner(path: Path) -> Path:
+    """Return what names the checkpoint that a file belongs to."""
+    if path.name == FILE_NAME and path.is_file():
+        return path.parent
+    match = _FILE_OF_CHECKPOINT.fullmatch(path.name)
+    prefix = path.parent / match["prefix"] if match else path
+    found = keras_path(path) or v1_prefix(path) or (prefix if _has_index(prefix) else None)
+    if found is None:
         raise _nothing_at(path, prefix)
+    return found
 
 
 def latest_checkpoint(directory: Path) -> Path:
@@ -89,6 +99,8 @@ def latest_checkpoint(directory: Path) -> Path:
     for prefix in (directory / name, directory / Path(name).name):
         if _has_index(prefix):
             return prefix
+        if (old := v1_prefix(prefix)) is not None:
+            return old
     raise InputError(f"the state file {path} names {name}, which is gone", hint=instead)
 
 
@@ -103,7 +115,8 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def _in_directory(directory: Path) -> list[Path]:
-    names = [name for entry in os.scandir(directory) if (name := _named_by(entry))]
+    names = {name for entry in os.scandir(directory) if (name := _named_by(entry))}
+    names |= {prefix.name for prefix in v1_prefixes_in(directory)}
     if not names:
         raise _nothing_in(directory)
     return [directory / name for name in sorted(names, key=_natural)]
@@ -116,7 +129,12 @@ def _named_by(entry: "os.DirEntry[str]") -> str | None:
     if entry.name.endswith(".index") and entry.is_file():
         return entry.name.removesuffix(".index")
     path = Path(entry.path)
-    return entry.name if not _has_index(path) and is_checkpoint(path) else None
+    if _has_index(path):
+        return None
+    if is_checkpoint(path):
+        return entry.name
+    keras = keras_path(path)
+    return None if keras is None else keras.name
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -131,11 +149,11 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _nothing_in(directory: Path) -> InputError:
     hint = _ACCEPTED
-    if any(item.name.endswith(_KERAS) for item in directory.iterdir()):
-        hint = "Keras files are not supported yet; save with tf.train.Checkpoint instead"
-    elif any(".data-" in item.name for item in directory.iterdir()):
+    if any(".data-" in item.name for item in directory.iterdir()):
         hint = "there are data files without an .index: the checkpoint is not complete"
-    return InputError(f"there is no checkpoint (*.index, saved_model.pb) in {directory}", hint=hint)
+    return InputError(
+        f"there is no checkpoint (*.index, *.keras, *.h5, saved_model.pb) in {directory}", hint=hint
+    )
 
 
 def _nothing_at(path: Path, prefix: Path) -> InputError:
@@ -146,24 +164,4 @@ def _nothing_at(path: Path, prefix: Path) -> InputError:
         )
     if not path.exists():
         return InputError(f"there is no checkpoint {path}", hint=_ACCEPTED)
-    if path.name.endswith(_KERAS):
-        return InputError(
-            f"{path} is a Keras file, which is not supported yet",
-            hint="save with tf.train.Checkpoint(model=model).write(...) and add that",
-        )
-    if _is_table(path):
-        return InputError(
-            f"{path} is a checkpoint of the V1 format, which is not supported",
-            hint="load it with TensorFlow and save it again as V2",
-        )
     return InputError(f"{path} is not a checkpoint", hint=_ACCEPTED)
-
-
-def _is_table(path: Path) -> bool:
-    """Return whether a file ends in the magic number, as a V1 checkpoint does."""
-    if not path.is_file():
-        return False
-    with open_regular(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 8))
-        return read_up_to(file, 8) == MAGIC.to_bytes(8, "little")

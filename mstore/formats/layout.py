@@ -9,9 +9,10 @@ its name (``export`` with ``/saved_model.pb``, ``/variables/variables.index``).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias, get_args
 
 from mstore.domain.tensors import TensorTable
+from mstore.errors import InputError
 
 Format: TypeAlias = Literal[
     "tensor-bundle",
@@ -25,6 +26,22 @@ Format: TypeAlias = Literal[
     "saved-model",
 ]
 """How the files are laid out; ``tf1-bundle`` is a TensorBundle without an object graph."""
+
+_FORMATS: dict[str, Format] = {name: name for name in get_args(Format)}
+
+
+def known_format(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        InputError: a newer mstore may know it, this one does not.
+    """
+    if name not in _FORMATS:
+        raise InputError(
+            f"checkpoints of the format {name!r} are not known here", hint="use a newer mstore"
+        )
+    return _FORMATS[name]
+
 
 Architecture: TypeAlias = Literal["keras", "meta-graph", "saved-model"]
 """What a checkpoint carries of its model besides weights."""

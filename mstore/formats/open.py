@@ -4,11 +4,15 @@ from pathlib import Path
 
 from mstore.domain.tensors import OBJECT_GRAPH_KEY
 from mstore.errors import InputError
+from mstore.formats.keras_members import CONFIG
+from mstore.formats.keras_read import read_keras
 from mstore.formats.layout import Layout
 from mstore.formats.saved_model import FILE_NAME
 from mstore.formats.saved_model_files import read_saved_model_layout
 from mstore.formats.steps import find_step
 from mstore.formats.tensor_bundle import index_path, read_table
+from mstore.formats.tf1_bundle import read_tf1_bundle
+from mstore.formats.tf1_v1 import read_tf1_v1, v1_suffixes
 
 
 def primary_file(path: Path) -> Path:
@@ -17,9 +21,11 @@ def primary_file(path: Path) -> Path:
     Raises:
         InputError: there is no checkpoint.
     """
-    for candidate in (index_path(path), path / FILE_NAME, path):
+    for candidate in (index_path(path), path / FILE_NAME, path / CONFIG, path):
         if candidate.is_file():
             return candidate
+    for suffix in v1_suffixes(path):
+        return Path(f"{path}{suffix}")
     raise InputError(f"{path} is no checkpoint: {index_path(path).name} is not there")
 
 
@@ -38,17 +44,27 @@ def read_layout(path: Path) -> Layout:
         return _bundle(path)
     if (path / FILE_NAME).is_file():
         return read_saved_model_layout(path)
+    if v1_suffixes(path):
+        return read_tf1_v1(path)
+    layout = read_keras(path)
+    if layout is not None:
+        return layout
     raise InputError(f"{path} is no checkpoint: {index_path(path).name} is not there")
+
+
+def _meta(prefix: Path) -> tuple[str, ...]:
+    return (".meta",) if Path(f"{prefix}.meta").is_file() else ()
 
 
 def _bundle(prefix: Path) -> Layout:
     table = read_table(prefix)
-    meta = prefix.with_name(f"{prefix.name}.meta").is_file()
+    if table.get(OBJECT_GRAPH_KEY) is None:
+        return read_tf1_bundle(prefix)
     return Layout(
-        format="tensor-bundle" if table.get(OBJECT_GRAPH_KEY) else "tf1-bundle",
+        format="tensor-bundle",
         prefix=prefix,
-        files=(*table.files, *((".meta",) if meta else ()), ".index"),
+        # A graph in an old style is of no use here, but it is one of the checkpoint's files.
+        files=(*table.files, *_meta(prefix), ".index"),
         table=table,
         step=find_step(prefix, table),
-        architecture="meta-graph" if meta else None,
     )

@@ -7,7 +7,7 @@ shown instead of failing, and enumerations as ``int32``.
 
 Field numbers: tensorflow/core/protobuf/tensor_bundle.proto, trackable_object_graph.proto,
 meta_graph.proto and framework/{tensor_shape,tensor_slice,versions}.proto, and
-python/training/checkpoint_state.proto.
+python/training/checkpoint_state.proto; tensorflow/core/util/saved_tensor_slice.proto.
 """
 
 from typing import Any
@@ -34,6 +34,7 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "crc32c 6 fixed32",
         "slices 7 Slice*",
     ),
+    "SavedSliceMeta": ("name 1 bytes", "shape 2 Shape", "type 3 int32", "slice 4 Slice*"),
     "Child": ("node_id 1 int32", "local_name 2 bytes"),
     "Attribute": ("name 1 bytes", "full_name 2 bytes", "checkpoint_key 3 bytes"),
     "Slot": (
@@ -101,8 +102,14 @@ def _classes() -> dict[str, Any]:
 _CLASSES = _classes()
 BundleHeader: Any = _CLASSES["BundleHeader"]
 """``BundleHeaderProto``."""
+Shape: Any = _CLASSES["Shape"]
+"""``TensorShapeProto``."""
 BundleEntry: Any = _CLASSES["BundleEntry"]
 """``BundleEntryProto``."""
+Version: Any = _CLASSES["Version"]
+"""``VersionDef``."""
+SavedSliceMeta: Any = _CLASSES["SavedSliceMeta"]
+"""One tensor in ``SavedTensorSliceMeta``, the list in a file of the V1 format."""
 TrackableObject: Any = _CLASSES["Object"]
 """``TrackableObjectGraph.TrackableObject``."""
 SignatureEntry: Any = _CLASSES["SignatureEntry"]

@@ -18,6 +18,7 @@ from mstore.domain.tensors import DTYPES, TensorTable
 from mstore.errors import InputError
 from mstore.formats import protos, wire
 from mstore.formats.files import damaged, read_limited
+from mstore.formats.saved_objects import SavedObjects
 from mstore.formats.tensor_bundle import index_path, read_table
 
 MAX_BYTES = (1 << 31) - 1
@@ -29,8 +30,13 @@ FILE_NAME = "saved_model.pb"
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 """Signature that only names the initialization op; not an entry point."""
 
+OP_SIGNATURES = frozenset({INIT_OP_SIGNATURE, "__saved_model_train_op"})
+"""Signatures that name an op instead of tensors (saved_model/signature_constants.py)."""
+
+MAX_SIGNATURE = 1 << 20
+"""Largest entry of a signature in bytes."""
+
 _MAX_DISTINCT = 1 << 18
-_MAX_SIGNATURE = 1 << 20
 _MAX_RANK = 254
 _MAX_GRAPHS = 64
 _MAX_FIELDS = 1 << 25  # a graph of a million nodes has ten million
@@ -81,6 +87,7 @@ class _MetaGraph:
     assets: list[str] = field(default_factory=list)
     ops: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
+    objects: SavedObjects | None = None
 
 
 def read_saved_model(directory: Path) -> SavedModelInfo:
@@ -100,6 +107,9 @@ def read_saved_model(directory: Path) -> SavedModelInfo:
     variables = read_table(prefix) if index_path(prefix).exists() else None
     chosen = next((graph for graph in graphs if _SERVE in graph.tags), graphs[0])
     names = {item.key: item.full_name for item in variables or () if item.full_name}
+    nameless = [item.key for item in variables or () if not item.full_name]
+    if chosen.objects is not None:
+        names |= chosen.objects.variable_names(nameless)
     return SavedModelInfo(
         tag_sets=[frozenset(graph.tags) for graph in graphs],
         signatures=MappingProxyType(chosen.signatures),
@@ -152,15 +162,26 @@ def parse_saved_model(data: bytes, *, path: str) -> list[_MetaGraph]:
     return graphs
 
 
+def parse_meta_graph(data: bytes, *, path: str) -> _MetaGraph:
+    """Return what a ``MetaGraphDef`` message by itself holds, as in a ``.meta`` file.
+
+    Raises:
+        DamagedFileError: the bytes are not a sound message.
+    """
+    return _meta_graph(memoryview(data), wire.Budget(_MAX_FIELDS), path)
+
+
 def _meta_graph(data: memoryview, budget: wire.Budget, path: str) -> _MetaGraph:
     graph = _MetaGraph(budget)
-    for number, part in wire.messages(data, {1, 2, 5, 6}, graph.budget, path=path):
+    for number, part in wire.messages(data, {1, 2, 5, 6, 7}, graph.budget, path=path):
         if number == 1:
             _meta_info(part, graph, path)
         elif number == 2:  # noqa: PLR2004 - graph_def
             _graph(part, graph, path)
         elif number == 5:  # noqa: PLR2004 - signature_def
             _signature(part, graph, path)
+        elif number == 7:  # noqa: PLR2004 - object_graph_def
+            graph.objects = SavedObjects(part, graph.budget, path=path)
         else:
             graph.assets.append(_asset(part, graph, path))
     return graph
@@ -235,7 +256,20 @@ def _shared_name(entry: memoryview, graph: _MetaGraph, path: str) -> str:
 
 
 def _signature(data: memoryview, graph: _MetaGraph, path: str) -> None:
-    if len(data) > _MAX_SIGNATURE:
+    name, signature, _ = read_signature(data, path=path)
+    if name not in OP_SIGNATURES:
+        graph.signatures[name] = signature
+
+
+def read_signature(data: memoryview, *, path: str) -> tuple[str, Signature, tuple[bytes, ...]]:
+    """Return the name of a signature, what it says, and the names of its output tensors.
+
+    The name of a sparse or composite tensor is empty: it has several.
+
+    Raises:
+        DamagedFileError: ``data`` is no entry of ``MetaGraphDef.signature_def``.
+    """
+    if len(data) > MAX_SIGNATURE:
         raise damaged(path, "a signature of it is larger than any sound one", hint=_AGAIN)
     message = protos.SignatureEntry()
     try:
@@ -243,11 +277,14 @@ def _signature(data: memoryview, graph: _MetaGraph, path: str) -> None:
     except DecodeError as error:
         raise damaged(path, "a signature of it does not parse", hint=_AGAIN) from error
     name = _text(message.key)
-    if name != INIT_OP_SIGNATURE:
-        graph.signatures[name] = Signature(
-            MappingProxyType(dict(_specs(message.value.inputs, path))),
-            MappingProxyType(dict(_specs(message.value.outputs, path))),
-        )
+    outputs = tuple(entry.value.name for entry in message.value.outputs)
+    if name in OP_SIGNATURES:  # an op has no type
+        return name, Signature(MappingProxyType({}), MappingProxyType({})), outputs
+    signature = Signature(
+        MappingProxyType(dict(_specs(message.value.inputs, path))),
+        MappingProxyType(dict(_specs(message.value.outputs, path))),
+    )
+    return name, signature, outputs
 
 
 def _specs(entries: Any, path: str) -> Iterator[tuple[str, TensorSpec]]:

@@ -6,12 +6,16 @@ the variable's name, the rank, and start and length for each dimension
 tensorflow/core/lib/strings/ordered_code.cc).
 """
 
+import re
 from collections.abc import Sequence
 
 FULL = -1
 """Length that stands for the whole dimension."""
 
 _SHORT = 64
+_LIMIT = 1 << 63
+_ESCAPED = re.compile(rb"\x00\xff|\xff\x00")
+_NAME = re.compile(rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01", re.DOTALL)
 
 
 def slice_key(name: bytes, extents: Sequence[tuple[int, int]]) -> bytes:
@@ -28,6 +32,60 @@ def slice_key(name: bytes, extents: Sequence[tuple[int, int]]) -> bytes:
     for start, length in extents:
         parts += (_signed(start), _signed(length))
     return b"".join(parts)
+
+
+def parse_slice_key(key: bytes) -> tuple[bytes, tuple[tuple[int, int], ...]] | None:
+    r"""Return the variable and the extents of a key that `slice_key` made; None for any other.
+
+    >>> parse_slice_key(b"\x00v\x00\x01\x01\x01\x80\x82")
+    (b'v', ((0, 2),))
+    """
+    match = _NAME.match(key)
+    if match is None:
+        return None
+    name = _ESCAPED.sub(lambda found: found[0][:1], match[1])
+    rank_size = key[match.end() : match.end() + 1]
+    numbers = _numbers(key[match.end() + 1 + int.from_bytes(rank_size, "big") :])
+    if not all(abs(number) < _LIMIT for number in numbers):
+        return None
+    extents = tuple(zip(numbers[::2], numbers[1::2], strict=False))
+    return (name, extents) if slice_key(name, extents) == key else None
+
+
+def slice_label(name: str, extents: Sequence[tuple[int, int]]) -> str:
+    """Return the name of a slice for people.
+
+    >>> slice_label("v", [(0, 2), (0, FULL)])
+    'v[0:2,:]'
+    """
+    parts = (":" if length == FULL else f"{start}:{start + length}" for start, length in extents)
+    return f"{name}[{','.join(parts)}]"
+
+
+def slice_shape(shape: Sequence[int], extents: Sequence[tuple[int, int]]) -> tuple[int, ...] | None:
+    """Return the shape of a slice, None where it does not lie within ``shape``."""
+    if len(shape) != len(extents):
+        return None
+    lengths = []
+    for dimension, (start, length) in zip(shape, extents, strict=True):
+        taken = dimension if (start, length) == (0, FULL) else length
+        if start < 0 or taken < 0 or start + taken > dimension:
+            return None
+        lengths.append(taken)
+    return tuple(lengths)
+
+
+def _numbers(code: bytes) -> list[int]:
+    """Decode signed numbers; what is not a sequence of such gives anything."""
+    numbers = []
+    while code:
+        bits = f"{int.from_bytes(code[:2].ljust(2, bytes(1)), 'big'):016b}"
+        size = len(bits) - len(bits.lstrip(bits[0]))
+        header = ((1 << size) - 1) << (8 * size - size)
+        raw = int.from_bytes(code[:size], "big") ^ header
+        numbers.append(raw - (1 << 8 * size) if raw >> (8 * size - 1) else raw)
+        code = code[size:]
+    return numbers
 
 
 def _escape(text: bytes) -> bytes:

@@ -7,8 +7,10 @@ by a type byte and a masked CRC32C of both.
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from mstore.formats.crc import extend, mask
+from mstore.formats.file_view import FileView
 from mstore.formats.files import damaged
 
 MAGIC = 0xDB4775248B80FB57
@@ -19,6 +21,9 @@ MAX_KEY = 1 << 16
 
 MAX_KEYS = 1 << 25
 """Most bytes that all keys of a table may have together."""
+
+Table = TypeVar("Table", bytes, FileView)
+"""A table, or a part of one: in memory, or in a file that may be larger than memory."""
 
 _FOOTER = 48
 _TRAILER = 5
@@ -48,7 +53,7 @@ class KeyBudget:
             raise damaged(self._path, "its keys are longer than those of any sound checkpoint")
 
 
-def varint(data: bytes, position: int, end: int, path: str) -> tuple[int, int]:
+def varint(data: bytes | FileView, position: int, end: int, path: str) -> tuple[int, int]:
     """Return the unsigned 64-bit varint at ``position`` and the position after it.
 
     Raises:
@@ -70,13 +75,15 @@ def varint(data: bytes, position: int, end: int, path: str) -> tuple[int, int]:
     raise damaged(path, "a number in it is cut short, too large or padded")
 
 
-def read_entries(data: bytes, *, path: str) -> Iterator[tuple[bytes, bytes]]:
+def read_entries(data: Table, *, path: str) -> Iterator[tuple[bytes, Table]]:
     """Iterate over the keys and values of a table in key order, checking everything.
+
+    Of a table in a file the values are views, which are read when they are looked at.
 
     Raises:
         DamagedFileError: any check fails; nothing is allocated for what the file only claims.
     """
-    index = _index_block(data, path)
+    index = bytes(_index_block(data, path))
     budget = KeyBudget(len(data), path)
     previous_end = 0
     last_key: bytes | None = None
@@ -89,8 +96,7 @@ def read_entries(data: bytes, *, path: str) -> Iterator[tuple[bytes, bytes]]:
         if offset < previous_end:
             raise damaged(path, "its blocks overlap or are out of order")
         previous_end = offset + size + _TRAILER
-        block = _block(data, offset, size, path)
-        for key, value in _block_entries(block, budget, path):
+        for key, value in _block_entries(_block(data, offset, size, path), budget, path):
             if last_key is not None and key <= last_key:
                 raise damaged(path, "its keys are not in order")
             last_key = key
@@ -101,10 +107,10 @@ def read_entries(data: bytes, *, path: str) -> Iterator[tuple[bytes, bytes]]:
         last_key = separator
 
 
-def _index_block(data: bytes, path: str) -> bytes:
+def _index_block(data: Table, path: str) -> Table:
     if len(data) < _FOOTER:
         raise damaged(path, f"it has {len(data)} bytes, less than its footer of {_FOOTER}")
-    footer = data[-_FOOTER:]
+    footer = bytes(data[-_FOOTER:])
     if int.from_bytes(footer[-8:], "little") != MAGIC:
         raise damaged(path, "it does not end in the magic number of a checkpoint's index")
     position = 0
@@ -115,18 +121,20 @@ def _index_block(data: bytes, path: str) -> bytes:
     if any(footer[position:-8]):
         raise damaged(path, "its footer has bytes where there must be none")
     meta_offset, meta_size, index_offset, index_size = handle
+    if max(meta_size, index_size) > MAX_KEYS:
+        raise damaged(path, "its index block is larger than that of any sound checkpoint")
     # Nothing is kept in the metaindex block, but damage to it is still damage.
     _block(data, meta_offset, meta_size, path)
     return _block(data, index_offset, index_size, path)
 
 
-def _block(data: bytes, offset: int, size: int, path: str) -> bytes:
+def _block(data: Table, offset: int, size: int, path: str) -> Table:
     """Return the contents of a block after checking its place, type and checksum."""
     end = offset + size
     if end + _TRAILER > len(data) - _FOOTER:
         raise damaged(path, "a block of it lies outside the file")
-    stored = int.from_bytes(data[end + 1 : end + _TRAILER], "little")
-    if mask(extend(0, memoryview(data)[offset : end + 1])) != stored:
+    stored = int.from_bytes(bytes(data[end + 1 : end + _TRAILER]), "little")
+    if mask(_crc(data, offset, end + 1)) != stored:
         raise damaged(path, f"the block at byte {offset} does not have its checksum")
     if data[end] == 1:
         raise damaged(
@@ -139,7 +147,16 @@ def _block(data: bytes, offset: int, size: int, path: str) -> bytes:
     return data[offset:end]
 
 
-def _block_entries(block: bytes, budget: KeyBudget, path: str) -> Iterator[tuple[bytes, bytes]]:
+def _crc(data: Table, start: int, end: int) -> int:
+    if isinstance(data, bytes):
+        return extend(0, memoryview(data)[start:end])
+    crc = 0
+    for piece in data[start:end].pieces():
+        crc = extend(crc, piece)
+    return crc
+
+
+def _block_entries(block: Table, budget: KeyBudget, path: str) -> Iterator[tuple[bytes, Table]]:
     restarts = _restarts(block, path)
     end = len(block) - len(restarts) - 4
     restart = _restart(restarts, 0)
@@ -159,22 +176,24 @@ def _block_entries(block: bytes, budget: KeyBudget, path: str) -> Iterator[tuple
             if shared:
                 raise damaged(path, "an entry of it continues a key where none can be continued")
         budget.take(shared + added)
-        key = key[:shared] + block[position:value_start]
+        key = key[:shared] + bytes(block[position:value_start])
         position = value_start + length
         yield key, block[value_start:position]
-    if restart is not None and not (end == 0 and restarts == bytes(4)):
+    if restart is not None and not (end == 0 and len(restarts) == 4 and restart == 0):  # noqa: PLR2004
         raise damaged(path, "the restart points of a block are not at its entries")
 
 
-def _restart(restarts: memoryview, at: int) -> int | None:
+def _restart(restarts: memoryview | FileView, at: int) -> int | None:
     """Return the restart offset at byte ``at`` of the array, None past its end."""
-    return int.from_bytes(restarts[at : at + 4], "little") if at < len(restarts) else None
+    return int.from_bytes(bytes(restarts[at : at + 4]), "little") if at < len(restarts) else None
 
 
-def _restarts(block: bytes, path: str) -> memoryview:
+def _restarts(block: Table, path: str) -> memoryview | FileView:
     """Return the restart offsets of a block as stored: at its end, before their number."""
-    count = int.from_bytes(block[-4:], "little")
+    count = int.from_bytes(bytes(block[-4:]), "little")
     start = len(block) - 4 * (count + 1)
     if len(block) < 4 or start < 0 or count == 0:  # noqa: PLR2004 - bytes of the count
         raise damaged(path, "a block of it has no room for its restart points")
-    return memoryview(block)[start:-4]
+    if isinstance(block, bytes):
+        return memoryview(block)[start:-4]
+    return block[start:-4]

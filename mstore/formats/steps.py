@@ -1,7 +1,7 @@
 """The training step of a checkpoint, from its variables or its name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,19 +43,31 @@ def step_in_name(prefix: Path) -> int | None:
     return int(match[1])
 
 
-def find_step(prefix: Path, table: TensorTable) -> tuple[int, str] | None:
+def find_step(
+    prefix: Path, table: TensorTable, *, read: Callable[[Tensor], bytes] | None = None
+) -> tuple[int, str] | None:
     """Return the step that the checkpoint's own variables hold, and the variable's name.
 
     Looks at integer scalars called ``step`` or ``global_step``, those nearest to the root first,
     then at the iterations of optimizers. Where several of one kind hold different values, none of
     them is taken.
 
+    Args:
+        prefix: of a TensorBundle.
+        table: its tensors.
+        read: gives the bytes of a tensor, where the checkpoint is none.
+
     Raises:
         DamagedFileError: the bytes of such a variable are damaged.
         SystemIOError: the operating system refused.
     """
+
+    def value_of(tensor: Tensor) -> int:
+        raw = read_tensor(prefix, table, tensor) if read is None else read(tensor)
+        return int.from_bytes(raw, "little", signed=_INTEGERS[tensor.dtype])
+
     for tier in _tiers(table):
-        values = {_value(prefix, table, item.tensor) for item in tier}
+        values = {value_of(item.tensor) for item in tier}
         if len(values) == 1 and 0 <= (value := values.pop()) <= _MAX_STEP:
             return value, tier[0].name
     return None
@@ -79,8 +91,3 @@ def _named(table: TensorTable, names: frozenset[str]) -> list[_Candidate]:
             if last in names and "/.ATTRIBUTES/" not in path:
                 found.append(_Candidate(path, parents.count("/") + bool(parents), tensor))
     return found[:_MAX_CANDIDATES]
-
-
-def _value(prefix: Path, table: TensorTable, tensor: Tensor) -> int:
-    raw = read_tensor(prefix, table, tensor)
-    return int.from_bytes(raw, "little", signed=_INTEGERS[tensor.dtype])

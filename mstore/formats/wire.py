@@ -6,11 +6,16 @@ only those are parsed. Format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Collection, Iterator
+from typing import TypeVar
 
+from mstore.formats.file_view import FileView
 from mstore.formats.files import damaged
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 """Wire types; groups (3 and 4) do not occur in TensorFlow's messages."""
+
+View = TypeVar("View", memoryview, FileView)
+"""Bytes of a message, in memory or in a file."""
 
 _CONTINUED = 0x80
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
@@ -25,9 +30,7 @@ class Budget:
         self.fields_left = fields_left
 
 
-def fields(
-    data: memoryview, budget: Budget, *, path: str
-) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: View, budget: Budget, *, path: str) -> Iterator[tuple[int, int | View]]:
     """Iterate over the number and value of each field of a message.
 
     A value is an int for a varint and a view of the bytes for all others.
@@ -61,8 +64,8 @@ def fields(
 
 
 def messages(
-    data: memoryview, wanted: Collection[int], budget: Budget, *, path: str
-) -> Iterator[tuple[int, memoryview]]:
+    data: View, wanted: Collection[int], budget: Budget, *, path: str
+) -> Iterator[tuple[int, View]]:
     """Iterate over the sub-messages and strings whose field numbers are ``wanted``.
 
     Raises:
@@ -76,7 +79,7 @@ def messages(
         yield number, value
 
 
-def _varint(data: memoryview, position: int, path: str) -> tuple[int, int]:
+def _varint(data: memoryview | FileView, position: int, path: str) -> tuple[int, int]:
     value = shift = 0
     end = min(len(data), position + 10)
     while position < end:

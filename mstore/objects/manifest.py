@@ -163,6 +163,8 @@ def _file(entry: dict[str, object]) -> ManifestFile:
 def _table_json(table: TensorTable) -> dict[str, Any]:
     entries = [
         [t.key.hex(), t.dtype, list(t.shape), t.shard, t.offset, t.size, t.crc32c, t.full_name]
+        # The entry that heads a partitioned variable is marked by one element more.
+        + ([True] if t.sliced else [])
         for t in table
     ]
     return {"files": list(table.files), "entries": entries}
@@ -176,12 +178,14 @@ def _table(body: dict[str, Any]) -> TensorTable:
     return TensorTable(tensors, len(files), files)
 
 
-def _tensor(key: str, dtype: str, shape: list[int], *numbers_and_name: Any) -> Tensor:
-    *numbers, name = numbers_and_name
+def _tensor(key: str, dtype: str, shape: list[int], *others: Any) -> Tensor:
+    *numbers, name = others[:5]
     shard, offset, size, crc32c = (int(number) for number in numbers)
     if dtype not in _DTYPE_NAMES or min(shard, offset, size, *shape, 0) < 0:
         raise ValueError("no such tensor")
-    return Tensor(bytes.fromhex(key), dtype, tuple(shape), shard, offset, size, crc32c, name)
+    sliced = others[5:] == (True,)
+    places = (shard, offset, size, crc32c)
+    return Tensor(bytes.fromhex(key), dtype, tuple(shape), *places, name, sliced)
 
 
 def canonical(value: object) -> bytes:

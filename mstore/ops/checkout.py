@@ -10,7 +10,7 @@ from mstore.objects.manifest import Manifest, ManifestFile
 from mstore.objects.reader import ObjectReader
 from mstore.ops.context import Context
 from mstore.ops.hashing import file_sha256
-from mstore.ops.query import find_checkpoint, prefix_name
+from mstore.ops.query import find_checkpoint, place, prefix_name
 
 
 def checkout(context: Context, reference: str, directory: Path) -> Checkout:
@@ -33,8 +33,8 @@ def checkout(context: Context, reference: str, directory: Path) -> Checkout:
         manifest = context.manifest(row.manifest)
         with disk.work_directory(directory) as work:
             files = write_checkpoint(context, row, manifest, work, directory)
-    prefix = directory / prefix_name(row.checkpoint, manifest)
-    return Checkout(row.checkpoint, str(prefix), tuple(files))
+    restored = place(directory, row.checkpoint, manifest)
+    return Checkout(row.checkpoint, str(restored), tuple(files))
 
 
 def write_checkpoint(

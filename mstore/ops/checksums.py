@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mstore.domain.tensors import Tensor
-from mstore.formats.crc import RunningCrc
+from mstore.formats.crc import tensor_check
 
 
 class CrcCollector:
@@ -16,7 +16,7 @@ class CrcCollector:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         """Watch for ``tensors``, which all lie in the file and do not overlap."""
         self._waiting = sorted(tensors, key=lambda tensor: tensor.offset, reverse=True)
-        self._crc = RunningCrc()
+        self._check = tensor_check(self._waiting[-1]) if self._waiting else None
         self.values: dict[bytes, int] = {}
         self._close(0)
 
@@ -24,20 +24,21 @@ class CrcCollector:
         """Look at a chunk."""
         view = memoryview(data)
         end = offset + len(data)
-        while self._waiting and self._waiting[-1].offset < end:
+        while self._check is not None and self._waiting[-1].offset < end:
             tensor = self._waiting[-1]
             start = max(tensor.offset, offset)
-            self._crc.update(view[start - offset : tensor.offset + tensor.size - offset])
+            self._check.update(view[start - offset : tensor.offset + tensor.size - offset])
             if tensor.offset + tensor.size > end:
                 return
             self._close(tensor.offset + tensor.size)
 
     def _close(self, position: int) -> None:
         """Take the tensors that end at or before ``position``, empty ones too."""
-        while self._waiting:
+        while self._check is not None:
             tensor = self._waiting[-1]
             if tensor.size and tensor.offset + tensor.size > position:
                 return
-            self.values[tensor.key] = self._crc.value()
-            self._crc = RunningCrc()
+            # Not the checksum of all its bytes if it is of strings, see `tensor_check`.
+            self.values[tensor.key] = self._check.value()
             self._waiting.pop()
+            self._check = tensor_check(self._waiting[-1]) if self._waiting else None

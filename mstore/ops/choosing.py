@@ -40,8 +40,13 @@ class Wanted:
 
     @property
     def has_parameters(self) -> bool:
-        """Whether anything was given."""
-        return any(self.parameters.values())
+        """Whether anything was given that says how the model is built."""
+        return any(_building(self.parameters).values())
+
+    @property
+    def weights(self) -> object:
+        """Which of the weights and their averages are exported, None where nothing was said."""
+        return self.parameters.get("weights")
 
 
 def choose(
@@ -61,7 +66,7 @@ def choose(
     with reading(context.engine) as connection:
         rows = queries.find_programs(connection, model=checkpoint.model)
     if wanted.program is not None:
-        return _named(context, rows, wanted.program, checkpoint, trained)
+        return _named(context, rows, wanted, checkpoint, trained)
     structure = structure_id(structure_of(trained)) if rows else ""
     fitting = [row for row in rows if row.program.structure == structure]
     linkable = [row for row in fitting if row.program.linkable]
@@ -72,8 +77,14 @@ def choose(
         return read_program(context, same[0]) if same else None
     if wanted.builder is not None:
         return None  # tracing says what is the matter with it
+    # Weights and their averages are both in the checkpoint: which one is exported is never guessed.
+    same_weights = [row for row in linkable if _weights(row.program) == wanted.weights]
+    if linkable and not same_weights:
+        raise _other_weights(linkable[0].program)
+    linkable = same_weights
     if wanted.has_parameters:
-        linkable = [row for row in linkable if row.program.parameters == wanted.parameters]
+        given = _building(wanted.parameters)
+        linkable = [row for row in linkable if _building(row.program.parameters) == given]
     if spec is not None:
         called = [row for row in linkable if _function(row.program) == function_name(spec)]
         linkable = called or linkable
@@ -86,6 +97,23 @@ def choose(
             hint="choose one with --program ID, or name the builder with --builder",
         )
     return read_program(context, linkable[0])
+
+
+def _building(parameters: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in parameters.items() if name != "weights"}
+
+
+def _weights(program: Program) -> object:
+    return program.parameters.get("weights")
+
+
+def _other_weights(program: Program) -> UsageError:
+    made = _weights(program)
+    return UsageError(
+        f"program {_shown(program)} was made "
+        + (f"with --weights {made}" if made else "without --weights"),
+        hint=f"say the same: --weights {made}" if made else "leave --weights out",
+    )
 
 
 def _is_same(program: Program, spec: str, digest: str, wanted: Wanted) -> bool:
@@ -113,10 +141,11 @@ def _function(program: Program) -> str:
 def _named(
     context: Context,
     rows: Sequence[ProgramRow],
-    prefix: str,
+    wanted: Wanted,
     checkpoint: Checkpoint,
     trained: TensorTable,
 ) -> Recorded:
+    prefix = wanted.program or ""
     found = [row for row in rows if row.program.id.startswith(prefix)]
     ids = list(dict.fromkeys(row.program.id for row in found))
     if len(ids) != 1:
@@ -135,6 +164,8 @@ def _named(
             hint="export without --program, which traces the model",
         )
     recorded = read_program(context, linkable[0])
+    if wanted.weights not in {None, _weights(recorded.program)}:
+        raise _other_weights(recorded.program)
     lines = differences(recorded.structure, structure_of(trained))
     if lines:
         raise _other_structure(checkpoint, recorded.program, lines)

@@ -10,19 +10,21 @@ from mstore.convert.check import check
 from mstore.convert.dyeing import Traced
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.proof import prove
-from mstore.convert.request import TraceRequest, TraceResult
+from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.errors import InputError
+from mstore.formats.layout import known_format
 from mstore.formats.saved_model import read_saved_model
 from mstore.objects.manifest import Manifest
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context
 from mstore.ops.hashing import file_sha256
 from mstore.ops.learning import learn
+from mstore.ops.lint import ensure_servable
 from mstore.ops.made import Directory, ExportOptions, Made
-from mstore.ops.programs import Learned
-from mstore.ops.query import prefix_name
+from mstore.ops.programs import LINKABLE, Learned
+from mstore.ops.query import place
 from mstore.ops.stored import StoredTensors
 
 _CHECKED = {"weights": "proven", "load": "passed", "parity": "skipped"}
@@ -35,6 +37,7 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
         InputError: nothing says how the model is made.
         BuilderError: the builder failed.
         ProofError: a variable is not a tensor of the checkpoint.
+        LintError: TensorFlow Serving could not serve the result.
         LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
         WorkerError: the conversion process died or took too long.
     """
@@ -42,20 +45,22 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
     if manifest.architecture == "saved-model":
         return _adopt(context, row, manifest, options, work)
     spec = options.builder or row.checkpoint.builder
-    if spec is None:
+    if spec is None and manifest.architecture != "keras":
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
         raise InputError(
             f"exporting {name} needs the model's architecture, and no builder is recorded",
             hint=f"give one: mstore export {name} --builder FILE.py:FUNCTION",
         )
-    return _trace(context, row, manifest, describe(spec, options.search_path), options, work)
+    named = row.checkpoint.format not in SELF_DESCRIBING
+    info = None if spec is None else describe(spec, options.search_path, named=named)
+    return _trace(context, row, manifest, info, options, work)
 
 
 def _trace(
     context: Context,
     row: CheckpointRow,
     manifest: Manifest,
-    info: BuilderInfo,
+    info: BuilderInfo | None,
     options: ExportOptions,
     work: Path,
 ) -> Made:
@@ -63,12 +68,15 @@ def _trace(
     request = TraceRequest(
         checkpoint=_materialize(context, row, manifest, work / "checkpoint"),
         output=target,
-        builder=info.spec,
+        format=known_format(row.checkpoint.format),
+        trust=options.trust,
+        builder=info.spec if info else None,
         builder_args=options.builder_args,
         inputs=options.inputs,
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
+        weights=options.weights,
     )
     context.progress.start("tracing the model", None)
     try:
@@ -83,6 +91,8 @@ def _trace(
                 names=result.names,
                 allow_unrestored=options.allow_unrestored,
             )
+        # Before the C++ loader, which fails as well and does not say what to do.
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
         signatures = read_saved_model(target).signatures
         check(
             target,
@@ -99,23 +109,18 @@ def _trace(
         proven,
         signatures,
         _records(target),
-        builder=_builder_record(info),
+        builder=_builder_record(info) if info else {},
         parameters=options.parameters,
         root=result.root,
         environment=result.environment,
-        warnings=result.warnings,
+        warnings=warnings,
         checks=_CHECKED,
     )
-    if not options.learn or not _is_plain(manifest):
+    if not options.learn or row.checkpoint.format != LINKABLE:
         return made
     return replace(
         made, learned=_learn(context, row, manifest, request, result, made, options, work)
     )
-
-
-def _is_plain(manifest: Manifest) -> bool:
-    """Return whether the checkpoint is a TensorBundle, of which dyed ones can be written."""
-    return any(file.path == ".index" for file in manifest.files)
 
 
 def _learn(
@@ -163,9 +168,7 @@ def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, direc
         disk.step("mkdir", folder)
         folder.mkdir()
     write_checkpoint(context, row, manifest, staged, directory)
-    prefix = directory / prefix_name(row.checkpoint, manifest)
-    files = manifest.originals
-    return Path(f"{prefix}{files[0].path}") if len(files) == 1 else prefix
+    return place(directory, row.checkpoint, manifest)
 
 
 def _adopt(
@@ -182,6 +185,7 @@ def _adopt(
     with StoredTensors(context, manifest) as trained:
         sources = {tensor.key: tensor.key for tensor in trained.table.values}
         proven = prove(trained, target, sources, names=info.variable_names, traced=False)
+    warnings = ensure_servable(target, options.allow_lint)
     context.progress.start("running the model", None)
     try:
         check(target, info.signatures, timeout=options.timeout)
@@ -194,7 +198,9 @@ def _adopt(
         proven,
         info.signatures,
         _records(target),
+        parameters=options.parameters,
         environment=environment,
+        warnings=warnings,
         checks=_CHECKED,
     )
 

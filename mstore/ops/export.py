@@ -49,7 +49,7 @@ def export(context: Context, reference: str, options: ExportOptions) -> Version:
         disk.os_errors(f"exporting {reference} failed"),
         disk.work_directory(context.tmp) as work,
     ):
-        made = link_checkpoint(context, row, options) or _convert(context, row, options, work)
+        made = link_checkpoint(context, row, options, work) or _convert(context, row, options, work)
         version_row = _Commit(context, row, made, options).run(work)
     version = version_row.version
     return version if options.to is None else _publish(context, version_row, options)

@@ -94,6 +94,7 @@ def learn(
         template=template,
         graph=b"" if graph is None else read_tensor(prefix, table, graph),
         names=result.names,
+        dims=result.dims,
     )
 
 

@@ -6,16 +6,18 @@ byte for byte to what TensorFlow writes for that checkpoint.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
+from mstore import disk
 from mstore.convert.fingerprint import FILE_NAME as FINGERPRINT
 from mstore.convert.fingerprint import of_other_variables
 from mstore.convert.proof import ProvenVariable
 from mstore.convert.template import linked_table
 from mstore.domain.records import FileRecord
-from mstore.domain.tensors import Tensor, TensorTable
+from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
 from mstore.errors import DamagedStoreError
 from mstore.formats.bundle_writer import encode_index
 from mstore.formats.crc import TensorCheck, tensor_check
@@ -36,11 +38,15 @@ class Linked:
         stored: files whose bytes are all in the store.
         fresh: path and bytes of the others.
         proven: the variables and the tensors that they are.
+        graph_file: path of the data file that holds the object graph of the variables.
+        graph: the object graph by its offset in that file; empty where there is none.
     """
 
     stored: tuple[ManifestFile, ...]
     fresh: Mapping[str, bytes]
     proven: tuple[ProvenVariable, ...]
+    graph_file: str
+    graph: Mapping[int, bytes]
 
     @property
     def records(self) -> tuple[FileRecord, ...]:
@@ -60,6 +66,37 @@ class Linked:
             digest = hashlib.sha256(data).hexdigest()
             files.append(ManifestFile(path, len(data), digest, (piece,)))
         return Manifest(tuple(sorted(files, key=lambda file: file.path)))
+
+    def write(self, context: Context, directory: Path, *, values: bool) -> None:
+        """Write the files into a directory that is made.
+
+        Args:
+            context: the store.
+            directory: a new one.
+            values: whether the variables are written; where they are not, their data files have
+                their size and the object graph, which is all that a look at structure needs.
+        """
+        paths = [file.path for file in self.stored] + list(self.fresh)
+        for parent in sorted({parent for path in paths for parent in Path(path).parents}):
+            disk.make_directory(directory / parent)
+        for path, data in self.fresh.items():
+            _write(directory / path, [data])
+        with context.reader() as reader:
+            for file in self.stored:
+                if values or not file.path.startswith(f"{_VARIABLES}."):
+                    _write(directory / file.path, reader.stream(file.pieces))
+                else:
+                    graph = self.graph if file.path == self.graph_file else {}
+                    disk.write_sparse(directory / file.path, file.size, graph)
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    output = disk.NewFile(path)
+    try:
+        for part in parts:
+            output.write(part)
+    finally:
+        output.close()
 
 
 def link(context: Context, recorded: Recorded, manifest: Manifest, trained: TensorTable) -> Linked:
@@ -87,6 +124,8 @@ def link(context: Context, recorded: Recorded, manifest: Manifest, trained: Tens
     files = [f for f in recorded.manifest.files if f.path not in {OBJECT_GRAPH, FINGERPRINT}]
     with context.reader() as reader:
         before = b"".join(reader.stream(recorded.manifest.file(FINGERPRINT).pieces))
+        graph = b"".join(reader.stream(recorded.manifest.file(OBJECT_GRAPH).pieces))
+    place = table.get(OBJECT_GRAPH_KEY)
     fresh = {f"{_VARIABLES}.index": index, FINGERPRINT: of_other_variables(before, index)}
     sources = recorded.template.sources
     proven = tuple(
@@ -98,7 +137,13 @@ def link(context: Context, recorded: Recorded, manifest: Manifest, trained: Tens
         )
         for tensor in table.values
     )
-    return Linked(tuple(sorted((*files, *data), key=lambda file: file.path)), fresh, proven)
+    return Linked(
+        tuple(sorted((*files, *data), key=lambda file: file.path)),
+        fresh,
+        proven,
+        shard_name(_VARIABLES, 0 if place is None else place.shard, table.num_shards),
+        {} if place is None else {place.offset: graph},
+    )
 
 
 def _data_file(

@@ -17,15 +17,19 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one.
+        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
+            model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
         inputs: dtype and shape by input key, where the model does not say.
         root: where the model is in the checkpoint; None finds it.
         to: base path to publish in as well, or None.
+        trust: whether code that a Keras file carries itself may be run.
         allow_unrestored: variables that need not come from the checkpoint.
+        allow_lint: kinds of lint errors to put up with.
         timeout: seconds for each of the two processes, or None for no limit.
         message: why, for the ledger.
         search_path: directory for relative builder files and builder modules.
+        weights: ``raw`` or ``ema``, where an optimizer keeps moving averages; None asks.
         trace: run the builder even where a program could be linked.
         program: beginning of the id of the program to link with; None chooses.
         learn: whether a traced model's program is recorded for later exports.
@@ -36,10 +40,13 @@ class ExportOptions:
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     root: str | None = None
     to: Path | None = None
+    trust: bool = False
     allow_unrestored: tuple[str, ...] = ()
+    allow_lint: tuple[str, ...] = ()
     timeout: float | None = None
     message: str | None = None
     search_path: Path = Path()
+    weights: str | None = None
     trace: bool = False
     program: str | None = None
     learn: bool = True
@@ -52,6 +59,8 @@ class ExportOptions:
             "inputs": {key: spec.to_json() for key, spec in self.inputs.items()},
             "root": self.root,
             "allow_unrestored": list(self.allow_unrestored),
+            **({"trust": True} if self.trust else {}),
+            "weights": self.weights,
         }
 
 

@@ -21,6 +21,9 @@ from mstore.objects.manifest import Manifest, ManifestFile, Piece, canonical
 from mstore.objects.packs import CHUNK, MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, whoami
 
+LINKABLE = "tensor-bundle"
+"""The format of the checkpoints that programs are learned from, and that are linked with them."""
+
 OBJECT_GRAPH = "object-graph"
 """Path in a program's manifest of the object graph's bytes, as they stand in the variables."""
 
@@ -38,6 +41,7 @@ class Learned:
         template: how its variables are laid out; None where it is not linkable.
         graph: the object graph of its variables, as their bundle stores it.
         names: key of each variable to its name in the program.
+        dims: input key to a shape that the model is known to run with.
     """
 
     program: Program
@@ -46,6 +50,7 @@ class Learned:
     template: Template | None
     graph: bytes
     names: Mapping[bytes, str]
+    dims: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Recorded:
         structure: the structure of the checkpoints that it fits.
         template: how its variables are laid out.
         names: key of each variable to its name in the program.
+        dims: input key to a shape that the model is known to run with.
         manifest: its files: graph, assets, fingerprint, and the object graph of its variables.
     """
 
@@ -64,6 +70,7 @@ class Recorded:
     structure: tuple[Part, ...]
     template: Template
     names: Mapping[bytes, str]
+    dims: Mapping[str, tuple[int, ...]]
     manifest: Manifest
 
 
@@ -140,6 +147,7 @@ def record_program(
         "structure": [part.to_json() for part in learned.structure],
         "template": None if learned.template is None else learned.template.to_json(),
         "names": {name.hex(): text for name, text in learned.names.items()},
+        "dims": {key: list(shape) for key, shape in learned.dims.items()},
         "by": whoami(),
     }
     record = writer.add(RECORD, canonical(body)).id
@@ -166,6 +174,7 @@ def read_program(context: Context, row: ProgramRow) -> Recorded:
         structure = tuple(Part.from_json(part) for part in body["structure"])
         template = Template.from_json(body["template"])
         names = {bytes.fromhex(key): str(name) for key, name in body["names"].items()}
+        dims = {str(key): tuple(map(int, shape)) for key, shape in body["dims"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedStoreError(f"a program's record cannot be read: {error}") from error
-    return Recorded(row.program, structure, template, names, context.manifest(row.manifest))
+    return Recorded(row.program, structure, template, names, dims, context.manifest(row.manifest))

@@ -176,3 +176,15 @@ def prefix_name(checkpoint: Checkpoint, manifest: Manifest) -> str:
     name = Path(checkpoint.source).name
     files = manifest.originals
     return name.removesuffix(files[0].path) if len(files) == 1 else name
+
+
+def place(directory: Path, checkpoint: Checkpoint, manifest: Manifest) -> Path:
+    """Return what names a checkpoint whose files are in ``directory``: a prefix, file or directory.
+
+    It is what TensorFlow or Keras wants to be given to restore it.
+    """
+    name = prefix_name(checkpoint, manifest)
+    files = [file.path for file in manifest.originals]
+    if checkpoint.format == "weights-json":
+        files = [path for path in files if path.endswith(".json")]
+    return directory / (name + files[0] if len(files) == 1 else name)

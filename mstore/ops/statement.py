@@ -54,7 +54,8 @@ def make_statement(
             "digest": {"blake3": checkpoint.content},
             "annotations": source,
         },
-        _builder_dependency(builder),
+        # A file of Keras or a SavedModel carries its own architecture.
+        *([_builder_dependency(builder)] if builder else []),
     ]
     statement = {
         "_type": STATEMENT_TYPE,

@@ -9,6 +9,7 @@ from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
 from mstore.errors import DamagedStoreError
 from mstore.formats.object_graph import parse_object_graph
 from mstore.formats.tensor_bundle import check_crc, decode_strings, parse_index, with_full_names
+from mstore.formats.tf1_bundle import name_slices
 from mstore.objects.manifest import Manifest
 from mstore.objects.reader import ObjectReader
 from mstore.ops.context import Context
@@ -70,7 +71,7 @@ class StoredTensors:
         table = replace(table, files=tuple(prefix + name for name in table.files))
         entry = table.get(OBJECT_GRAPH_KEY)
         if entry is None:
-            return table
+            return name_slices(table)
         raw = b"".join(self._reader.stream(self.manifest.slices(table, entry)))
         if not check_crc(entry, raw):
             raise DamagedStoreError("the object graph of a stored checkpoint is damaged")

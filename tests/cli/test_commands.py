@@ -144,6 +144,14 @@ def test_checkout_gives_the_files_back_bit_for_bit(cli: Cli, store: Path) -> Non
     assert cli("checkout", "m@20", "other", "-q").out.strip().endswith("ckpt-20")
 
 
+@pytest.mark.usefixtures("store")
+def test_export_takes_the_weights_or_their_averages(cli: Cli) -> None:
+    result = cli("export", "m", "--weights", "both")
+    assert (result.status, result.out) == (2, "")
+    assert "'raw', 'ema'" in result.err
+    assert cli("export", "m", "--weights", "ema").status == 1  # no builder is recorded
+
+
 def test_log_holds_each_event_newest_first(cli: Cli, store: Path) -> None:
     events = cli("log", "--json").json
     assert [(item["event"], item["step"]) for item in events] == [

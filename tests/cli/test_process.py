@@ -57,6 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("verify",), 0),
         (("tag", "m", "good"), 0),
         (("audit", "serving"), 13),
+        (("lint", "serving"), 13),
         (("promote", "m:1", "serving"), 12),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else str(value),

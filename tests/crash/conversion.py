@@ -84,7 +84,7 @@ def prove(
     return [ProvenVariable(key, source, "", sizes[key]) for key, source in sources.items()]
 
 
-def describe(spec: str, search_path: Path) -> BuilderInfo:
+def describe(spec: str, search_path: Path, **_: object) -> BuilderInfo:
     return BuilderInfo(spec, search_path / "builder.py", hashlib.sha256().hexdigest(), None, None)
 
 

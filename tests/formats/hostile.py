@@ -3,6 +3,7 @@
 Run as a process of its own, so that its memory can be measured: prints one JSON object.
 """
 
+import io
 import json
 import random
 import re
@@ -11,16 +12,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from mstore.errors import Error
+from mstore.formats.graph_walk import read_graphs
+from mstore.formats.meta_graph import parse_meta
 from mstore.formats.object_graph import MAX_BYTES, MAX_ITEMS, parse_object_graph
 from mstore.formats.saved_model import read_saved_model
 from mstore.formats.slices import slice_key
-from mstore.formats.sstable import read_entries
+from mstore.formats.sstable import MAGIC, read_entries
 from mstore.formats.tensor_bundle import parse_index, read_table
+from mstore.formats.tf1_v1 import read_tf1_v1
 from tests.formats.bundle_writer import (
     FLOAT32,
     BlockBuilder,
@@ -36,6 +40,24 @@ from tests.formats.bundle_writer import (
     write_bundle,
     write_index,
     write_table,
+)
+from tests.formats.graph_writer import (
+    calls,
+    function,
+    signature,
+    sound_graph,
+    string_constant,
+    text,
+)
+from tests.formats.graph_writer import node as graph_node
+from tests.formats.tf1_writer import (
+    Saved,
+    map_entry,
+    node,
+    small_meta,
+    small_v1,
+    v1_entries,
+    write_v1,
 )
 
 SEED = 20240229
@@ -221,11 +243,163 @@ def hostile_saved_model(make: Callable[[], bytes]) -> Callable[[Path], None]:
     return case
 
 
+def hostile_graphs(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(directory: Path) -> None:
+        (directory / "saved_model.pb").write_bytes(make())
+        read_graphs(directory / "saved_model.pb")
+
+    return case
+
+
+def served(nodes: bytes, functions: bytes = b"") -> bytes:
+    """Wrap encoded nodes and functions into a SavedModel whose signature needs the node y."""
+    return message(2, message(2, nodes + message(2, functions)) + signature("s", "y:0"))
+
+
+def many_nodes() -> bytes:
+    return served(b"".join(message(1, graph_node(f"{at}", "Sin", "y")) for at in range(270_000)))
+
+
+def chained_nodes() -> bytes:
+    names = ["y", *(f"{at}" for at in range(1, 200_000))]
+    pairs = zip(names, [*names[1:], "end"], strict=True)
+    return served(b"".join(message(1, graph_node(name, "Sin", after)) for name, after in pairs))
+
+
+def chained_functions() -> bytes:
+    functions = (
+        function(
+            f"f{at}", [graph_node("n", f"f{at + 1}"), graph_node("read", "ReadFile", "x")], ["x"]
+        )
+        for at in range(100_000)
+    )
+    return served(
+        message(1, graph_node("y", "f0", "y")), b"".join(message(1, body) for body in functions)
+    )
+
+
+def crossed_inputs() -> bytes:
+    """Make every one of 300 nodes need every other, with thousands of inputs each."""
+    names = [f"{at}" for at in range(300)]
+    nodes = (graph_node(name, "Sin", *(names * 20)) for name in ["y", *names])
+    return served(b"".join(message(1, body) for body in nodes))
+
+
+def many_readers() -> bytes:
+    """Make many ops ask for an argument that stands last in a long function."""
+    nodes = [*(graph_node(f"n{at}", "Sin") for at in range(100_000)), string_constant("file", "/x")]
+    nodes += [graph_node(f"r{at}", "ReadFile", "file") for at in range(50_000)]
+    call = message(1, graph_node("y", "PartitionedCall", f=calls("f")))
+    return served(call, message(1, function("f", nodes)))
+
+
+def many_ops() -> bytes:
+    names = ["y", *(f"{at}" for at in range(9_000))]
+    nodes = (graph_node(name, f"Op{name}", *names[at : at + 2]) for at, name in enumerate(names))
+    return served(b"".join(message(1, body) for body in nodes))
+
+
+def huge_constant_on_disk(directory: Path) -> None:
+    """Hold a constant of nearly 2 GB in a sparse file, and a signature after it."""
+    size = (1 << 31) - 200
+    tail = signature("s", "y:0")
+    value = b"\x22" + varint(size)  # TensorProto.tensor_content
+    for field, head in ((8, b""), (2, message(1, b"value")), (5, text(1, "y") + text(2, "Const"))):
+        length = size + len(value)
+        value = head + varint(field << 3 | 2) + varint(length) + value
+    for field in (1, 2):
+        value = varint(field << 3 | 2) + varint(size + len(value)) + value
+    value = b"\x12" + varint(size + len(value) + len(tail)) + value
+    with (directory / "saved_model.pb").open("wb") as file:
+        file.write(value)
+        file.seek(size, 1)
+        file.write(tail)
+    (graph,) = read_graphs(directory / "saved_model.pb")
+    if graph.constants[0].size < size or [use.op for use in graph.ops] != ["Const"]:
+        raise SystemExit(f"the constant was not measured: {graph}")
+
+
+def mutated_graphs(directory: Path) -> Iterator[Callable[[], object]]:
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    sound = b"\x08\x01" + message(2, sound_graph())  # the schema version, then a graph
+    for _ in range(MUTATIONS):
+        yield partial(hostile_graphs(partial(mutate, random_, sound)), directory)
+
+
 def nested(depth: int) -> bytes:
     data = b""
     for _ in range(depth):
         data = message(2, data)
     return data
+
+
+def mutated_v1(directory: Path) -> Iterator[Callable[[], object]]:
+    """Read V1 files: with any bytes changed, with one block changed behind a sound checksum."""
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    path = write_v1(directory / "m", small_v1(), block_size=200)
+    sound = path.read_bytes()
+    places = block_places(sound)
+    entries = v1_entries(small_v1())
+    for number in range(MUTATIONS):
+        at = random_.randrange(len(entries))
+        changed = list(entries)
+        changed[at] = (changed[at][0], mutate(random_, changed[at][1]))
+        data = (
+            mutate(random_, sound),
+            resealed(random_, sound, places),
+            write_table(changed, block_size=200),
+        )[number % 3]
+        path.write_bytes(data)
+        yield lambda: whole_v1(path)
+
+
+def whole_v1(path: Path) -> None:
+    """Read a V1 checkpoint as taking it in does: with every value decoded."""
+    layout = read_tf1_v1(path)
+    if layout.decode is not None:
+        with path.open("rb", buffering=0) as file:
+            layout.decode({"": file}, io.BytesIO())
+
+
+def mutated_metas(_directory: Path) -> Iterator[Callable[[], object]]:
+    random_ = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    for _ in range(MUTATIONS):
+        yield partial(parse_meta, mutate(random_, small_meta()), path="m.meta")
+
+
+def hostile_meta(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(_directory: Path) -> None:
+        parse_meta(make(), path="hostile.meta")
+
+    return case
+
+
+def hostile_v1(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    def case(directory: Path) -> None:
+        (directory / "m").write_bytes(make())
+        whole_v1(directory / "m")
+
+    return case
+
+
+def v1_of(meta: bytes, *items: tuple[bytes, bytes]) -> bytes:
+    return write_table([(b"", message(1, meta)), *items])
+
+
+def v1_of_tiny_blocks() -> bytes:
+    tensors = {b"%05d" % at: Saved(FLOAT32, (1,), [1]) for at in range(40_000)}
+    return write_table(v1_entries(tensors), block_size=1)
+
+
+def v1_on_disk(directory: Path) -> None:
+    """End 20 GB of nothing in a sound footer whose blocks lie in them."""
+    place = varint(0) + varint(20 << 30)
+    footer = (place + place).ljust(40, b"\0")
+    with (directory / "m").open("wb") as file:
+        file.truncate(20 << 30)
+        file.seek((20 << 30) + 10)
+        file.write(footer + struct.pack("<Q", MAGIC))
+    whole_v1(directory / "m")
 
 
 def quadratic_table(_directory: Path) -> None:
@@ -250,7 +424,43 @@ CASES: dict[str, Callable[[Path], None]] = {
         lambda: message(2, message(2, message(2, b"\x0a\x04\x1a\x02\x12\x00" * 1_000_000)))
     ),
     "empty signatures": hostile_saved_model(lambda: message(2, b"\x2a\x00" * 300_000)),
+    "many nodes": hostile_graphs(many_nodes),
+    "chained nodes": hostile_graphs(chained_nodes),
+    "chained functions": hostile_graphs(chained_functions),
+    "crossed inputs": hostile_graphs(crossed_inputs),
+    "many readers": hostile_graphs(many_readers),
+    "many ops": hostile_graphs(many_ops),
+    "huge constant": huge_constant_on_disk,
+    "nodes to be run": hostile_graphs(lambda: served(b"\x0a\x00" * 1_000_000)),
+    "functions to be run": hostile_graphs(lambda: served(b"", b"\x0a\x00" * 1_000_000)),
+    "signatures to be run": hostile_graphs(
+        lambda: message(2, b"".join(signature(f"{at}", "y:0") for at in range(5_000)))
+    ),
     "nested messages": hostile_saved_model(lambda: nested(3000)),
+    "meta of empty nodes": hostile_meta(lambda: message(2, b"\x0a\x00" * 1_000_000)),
+    "meta of placeholders": hostile_meta(
+        lambda: message(2, b"".join(node(f"{at:06d}", "Placeholder") for at in range(270_000)))
+    ),
+    "meta of variables": hostile_meta(
+        lambda: map_entry(4, b"variables", message(2, b"\x0a\x03\x0a\x01v" * 1_000_000))
+    ),
+    "V1 of empty tensors": hostile_v1(lambda: v1_of(b"\x0a\x00" * 1_000_000)),
+    "V1 of slices": hostile_v1(lambda: v1_of(message(1, b"\x18\x01" + b"\x22\x00" * 500_000))),
+    "V1 of strings": hostile_v1(
+        lambda: write_table(v1_entries({b"s": Saved(7, (1_000_000,), [b""] * 1_000_000)}))
+    ),
+    "V1 of a huge claim": hostile_v1(
+        lambda: write_table(v1_entries({b"s": Saved(9, (2**62,), [1])}))
+    ),
+    "V1 of tiny blocks": hostile_v1(v1_of_tiny_blocks),
+    "V1 on disk": v1_on_disk,
+}
+
+
+MUTANTS: dict[str, Callable[[Path], Iterator[Callable[[], object]]]] = {
+    "V1 mutations": mutated_v1,
+    "meta mutations": mutated_metas,
+    "graph mutations": mutated_graphs,
 }
 
 
@@ -269,19 +479,21 @@ def peak_kib() -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
+def runs_of(name: str, directory: Path) -> Iterable[Callable[[], object]]:
+    if name in CASES:
+        return [partial(CASES[name], directory)]
+    if name in MUTANTS:
+        return MUTANTS[name](directory)
+    return (partial(parse_index, data, path="m.index") for data in mutated_indexes())
+
+
 def main() -> None:
     """Run the mutations, or the case that is named."""
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        case = CASES.get(sys.argv[1])
-        runs = (
-            [partial(case, directory)]
-            if case
-            else (partial(parse_index, data, path="m.index") for data in mutated_indexes())
-        )
-        for run in runs:
+        for run in runs_of(sys.argv[1], directory):
             start = time.monotonic()
             outcomes[outcome(run)] += 1
             slowest = max(slowest, time.monotonic() - start)

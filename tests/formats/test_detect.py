@@ -5,7 +5,8 @@ import pytest
 
 from mstore.errors import Error, InputError
 from mstore.formats.detect import find_checkpoints
-from tests.formats.bundle_writer import FLOAT32, Value, write_bundle, write_table
+from tests.formats.bundle_writer import FLOAT32, Value, write_bundle
+from tests.formats.tf1_writer import small_v1, write_v1
 
 SMALL = {b"w": Value(FLOAT32, (), bytes(4))}
 
@@ -122,13 +123,21 @@ def test_what_is_there_instead_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.data-00000-of-00001").touch()
     assert "not complete" in refusal(tmp_path).hint
     assert "no x.index" in refusal(tmp_path / "x.data-00000-of-00001").message
-    (tmp_path / "model.keras").touch()
-    assert "Keras" in refusal(tmp_path).hint
-    assert "Keras" in refusal(tmp_path / "model.keras").message
-    (tmp_path / "old").write_bytes(write_table([(b"", b"")]))
-    assert "V1" in refusal(tmp_path / "old").message
     (tmp_path / "notes.txt").touch()
     assert "is not a checkpoint" in refusal(tmp_path / "notes.txt").message
+
+
+def test_checkpoints_of_the_v1_format_are_found_beside_others(tmp_path: Path) -> None:
+    [prefix] = checkpoints(tmp_path, "ckpt-9")
+    old = write_v1(tmp_path / "ckpt-10", small_v1())
+    assert find_checkpoints(old) == [old]
+    assert find_checkpoints(tmp_path) == [prefix, old]
+    (tmp_path / "m-00000-of-00001").write_bytes(old.read_bytes())
+    for name in ("m", "m-00000-of-00001"):
+        assert find_checkpoints(tmp_path / name) == [tmp_path / "m"]
+    for name, found in (("ckpt-10", old), ("m-?????-of-00001", tmp_path / "m")):
+        state(tmp_path, f'model_checkpoint_path: "{name}"')
+        assert find_checkpoints(tmp_path, latest=True) == [found]
 
 
 def test_a_savedmodel_is_a_checkpoint_by_its_directory_or_its_graph(tmp_path: Path) -> None:
@@ -139,6 +148,23 @@ def test_a_savedmodel_is_a_checkpoint_by_its_directory_or_its_graph(tmp_path: Pa
     assert find_checkpoints(tmp_path / "epoch-9" / "saved_model.pb") == [tmp_path / "epoch-9"]
     [prefix] = checkpoints(tmp_path, "ckpt-1")
     assert find_checkpoints(tmp_path) == [prefix, tmp_path / "epoch-9", tmp_path / "epoch-10"]
+
+
+def test_keras_files_are_found_by_their_beginning_or_their_name(tmp_path: Path) -> None:
+    hdf5 = b"\x89HDF\r\n\x1a\n"
+    for name, start in (("a.keras", b""), ("b-9.bin", hdf5), ("c_00000.weights.h5", hdf5)):
+        (tmp_path / name).write_bytes(start)
+    (tmp_path / "c.weights.json").write_text(
+        '{"weight_map": {"/layers/dense/vars": ["c_00000.weights.h5"]}}'
+    )
+    (tmp_path / "data.zip").write_bytes(b"PK\x03\x04" + bytes(100))
+    (tmp_path / "d").mkdir()
+    for name in ("config.json", "model.weights.h5"):
+        (tmp_path / "d" / name).touch()
+    names = [path.name for path in find_checkpoints(tmp_path)]
+    assert names == ["a.keras", "b-9.bin", "c.weights.json", "d"]
+    assert find_checkpoints(tmp_path / "c_00000.weights.h5") == [tmp_path / "c.weights.json"]
+    assert find_checkpoints(tmp_path / "d") == [tmp_path / "d"]
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:

@@ -55,6 +55,18 @@ def test_mutated_indexes_end_in_words_or_are_read() -> None:
     assert len(report["outcomes"]) > 15
 
 
+@pytest.mark.parametrize(
+    ("case", "checks"),
+    [("V1 mutations", 20), ("meta mutations", 8), ("graph mutations", 10)],
+)
+def test_mutated_files_of_other_kinds_end_in_words_or_are_read(case: str, checks: int) -> None:
+    report = run(case)
+    assert sum(report["outcomes"].values()) == MUTATIONS >= 1000
+    assert report["kib"] < MEMORY_KIB
+    assert report["seconds"] < 2
+    assert len(report["outcomes"]) > checks
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_files_cost_little(case: str) -> None:
     report = run(case)

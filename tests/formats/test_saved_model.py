@@ -5,23 +5,18 @@ import pytest
 from mstore.domain.signatures import TensorSpec
 from mstore.errors import DamagedFileError, InputError
 from mstore.formats.saved_model import read_saved_model, variables_prefix
+from mstore.formats.saved_objects import MAX_ITEMS
 from tests.formats.bundle_writer import (
     FLOAT32,
     STRING,
+    SUFFIX,
     message,
     number,
     small_values,
     varint,
     write_bundle,
 )
-
-
-def text(field: int, value: str) -> bytes:
-    return message(field, value.encode())
-
-
-def entry(field: int, key: str, value: bytes) -> bytes:
-    return message(field, text(1, key) + message(2, value))
+from tests.formats.graph_writer import entry, tensor_info, text
 
 
 def graph_node(name: str, op: str, shared_name: str | None = None) -> bytes:
@@ -29,11 +24,6 @@ def graph_node(name: str, op: str, shared_name: str | None = None) -> bytes:
     if shared_name is not None:
         out += entry(5, "shared_name", text(2, shared_name))
     return message(1, out)
-
-
-def tensor_info(dtype: int, *sizes: int, unknown_rank: bool = False) -> bytes:
-    dims = b"".join(message(2, number(1, size)) for size in sizes)
-    return text(1, "t:0") + number(2, dtype) + message(3, dims + number(3, unknown_rank))
 
 
 def function(name: str, *ops: str) -> bytes:
@@ -91,6 +81,31 @@ def test_the_variables_are_read(tmp_path: Path) -> None:
     assert info.variables is not None
     assert len(info.variables.values) == 3
     assert info.variable_names[b"w/.ATTRIBUTES/VARIABLE_VALUE"] == "dense/kernel"
+
+
+def saved_object(*children: tuple[str, int], variable: str = "") -> bytes:
+    edges = [message(1, number(1, at) + text(2, name)) for name, at in children]
+    return message(1, b"".join(edges) + (message(7, text(6, variable)) if variable else b""))
+
+
+def test_variables_without_a_name_beside_them_have_the_one_in_the_graph(tmp_path: Path) -> None:
+    objects = saved_object(("w", 1), ("a/b.S.c", 2)) + saved_object(variable="unused")
+    objects += saved_object(("v", 3), ("gone", 9)) + saved_object(variable="net/w")
+    write(tmp_path, meta_graph("serve") + message(7, objects))
+    values = small_values()
+    one = values[b"w" + SUFFIX]
+    for key in (b"a.Sb..S..c/v", b"a.Sb..S..c/gone", b"a.Sb..S..c", b"no/where"):
+        values[key + SUFFIX] = one
+    write_bundle(variables_prefix(tmp_path), values)
+    names = read_saved_model(tmp_path).variable_names
+    assert names[b"w" + SUFFIX] == "dense/kernel"
+    assert names[b"a.Sb..S..c/v" + SUFFIX] == "net/w"
+    assert len(names) == 4
+
+
+def test_more_objects_than_any_sound_model_has_are_damage(tmp_path: Path) -> None:
+    write(tmp_path, meta_graph("serve") + message(7, b"\x0a\x00" * (MAX_ITEMS + 1)))
+    assert "more objects" in refusal(tmp_path)
 
 
 def test_damaged_variables_are_found(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from mstore.objects.manifest import Manifest, ManifestFile, Piece, canonical, co
 
 CHUNKS = st.sampled_from([bytes([n]) * 32 for n in range(3)])
 PIECES = st.builds(Piece, CHUNKS, st.integers(0, 50), st.integers(1, 20))
-PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
+    lambda path: "\0" not in path and not {".", ".."} & set(f"x{path}".split("/"))
+)
 
 
 @st.composite
@@ -99,3 +101,10 @@ def test_equal_values_have_equal_bytes(value: dict[str, int]) -> None:
 def test_what_is_no_number_is_no_fact() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical({"loss": float("nan")})
+
+
+@pytest.mark.parametrize("path", ["/../x", "/a/../../b", "/./x", "a\0b", "/.."])
+def test_a_manifest_whose_paths_climb_is_refused(path: str) -> None:
+    data = Manifest((ManifestFile(path, 0, "ab" * 32, ()),)).to_bytes()
+    with pytest.raises(DamagedStoreError):
+        Manifest.from_bytes(data)

@@ -16,12 +16,14 @@ from mstore.errors import (
     AmbiguousReferenceError,
     DamagedStoreError,
     InputError,
+    LintError,
     UnknownReferenceError,
     UsageError,
 )
 from mstore.formats.farmhash import fingerprint64
 from mstore.ops import conversion as conversion_module
 from mstore.ops import learning as learning_module
+from mstore.ops import relinking as relinking_module
 from mstore.store import Store
 from tests.formats.bundle_writer import Value, number, write_bundle
 from tests.ops.making import (
@@ -103,6 +105,7 @@ def training(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
     made = Training(store, tmp_path)
     monkeypatch.setattr(conversion_module, "trace", made.trace)
     monkeypatch.setattr(conversion_module, "check", lambda *_, **__: {})
+    monkeypatch.setattr(relinking_module, "has_tensorflow", lambda: False)
     monkeypatch.setattr(learning_module, "why_not_linkable", made.judge)
     for step in (5, 6):
         made.add(step)
@@ -172,6 +175,62 @@ def test_other_arguments_are_traced_again(training: Training) -> None:
     assert store.export("m@5", builder=builder, builder_args={"units": "3"}).method == "trace"
     assert store.export("m@6", builder=builder, builder_args={"units": "3"}).method == "link"
     assert store.export("m@6", builder=builder).method == "link"
+
+
+def test_averages_are_linked_only_where_they_are_asked_for(training: Training) -> None:
+    store, builder = training.store, training.builder()
+    assert store.export("m@5", builder=builder, weights="ema").method == "trace"
+    assert store.export("m@6", builder=builder, weights="ema").method == "link"
+    assert store.export("m@6", builder=builder).method == "trace"
+    assert store.export("m@6", builder=builder, weights="raw").method == "trace"
+    Path(builder.partition(":")[0]).unlink()
+    for weights in ("ema", "raw", None):
+        version = store.export("m@5", weights=weights)
+        assert (version.method, version.program) == ("link", store.programs()[0].id)
+
+
+def test_without_a_builder_nothing_is_guessed_about_averages(training: Training) -> None:
+    store = training.store
+    program = store.export("m@5", builder=training.builder(), weights="ema").program
+    for weights in ("raw", None):
+        with pytest.raises(UsageError, match="made with --weights ema"):
+            store.export("m@6", weights=weights)
+    with pytest.raises(UsageError, match="made with --weights ema"):
+        store.export("m@6", program=program, weights="raw")
+    assert store.export("m@6", program=program).method == "link"
+    assert store.export("m@6", weights="ema").method == "link"
+
+
+def test_what_a_server_could_not_serve_is_not_linked(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = training.trace
+
+    def with_script(request: TraceRequest, **options: float | None) -> TraceResult:
+        result = plain(request, **options)
+        (request.output / "saved_model.pb").write_bytes(saved_model_pb(sorted(SERVED), "PyFunc"))
+        return result
+
+    monkeypatch.setattr(conversion_module, "trace", with_script)
+    store = training.store
+    kinds = ["python-op"]
+    store.export("m@5", builder=training.builder(), allow_lint=kinds)
+    with pytest.raises(LintError) as caught:
+        store.export("m@6")
+    assert "python-op" in caught.value.message
+    version = store.export("m@6", allow_lint=kinds)
+    assert version.method == "link"
+    assert any("PyFunc" in text for text in version.warnings)
+
+
+def test_a_checkpoint_of_another_format_is_not_linked(training: Training, tmp_path: Path) -> None:
+    store = training.store
+    program = store.export("m@5", builder=training.builder()).program
+    tensors = {name.encode(): value for name, value in values(9).items()}
+    found = added(store, write_bundle(tmp_path / "old" / "ckpt-9", tensors))
+    assert found.format == "tf1-bundle"
+    with pytest.raises(UsageError, match="tf1-bundle is not linked"):
+        store.export("m@9", program=program)
 
 
 def test_a_file_that_the_model_was_made_from_must_be_the_same(

@@ -65,7 +65,7 @@ class Conversion:
         )
 
 
-def describe(spec: str, _search_path: Path) -> BuilderInfo:
+def describe(spec: str, _search_path: Path, **_: object) -> BuilderInfo:
     return BuilderInfo(spec, Path("/models.py"), "ab" * 32, None, None)
 
 

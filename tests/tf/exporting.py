@@ -52,7 +52,13 @@ class Exported:
 
 
 def export(
-    prefix: Path, output: Path, builder: str, *, checked: bool = True, **options: Any
+    prefix: Path,
+    output: Path,
+    builder: str,
+    *,
+    checked: bool = True,
+    trace: Callable[..., TraceResult] = trace,
+    **options: Any,
 ) -> Exported:
     """Trace, prove and check; raise what they raise."""
     if builder.partition(":")[0].endswith(".py") and not builder.startswith("/"):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mstore.formats.tensor_bundle import read_table
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name != "MSTORE_STORE"},
@@ -66,6 +68,14 @@ def test_the_best_checkpoint_is_served_and_proven(place: Path) -> None:
     assert exported["checks"]["weights"] == "proven"
     assert exported["checks"]["load"] == "passed"
     assert mstore(place, "log", "--limit", "1")[0]["model"] == "digits"
+
+
+def test_the_variables_file_is_hardly_larger_than_the_weights(place: Path) -> None:
+    prefix = place / "serving/digits/1/variables/variables"
+    (data,) = prefix.parent.glob("variables.data-*")
+    table = read_table(prefix)
+    assert len(table.values) == 10
+    assert table.nbytes < data.stat().st_size <= 1.01 * table.nbytes
 
 
 def test_an_audit_elsewhere_needs_no_store(place: Path, tmp_path: Path) -> None:

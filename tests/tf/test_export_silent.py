@@ -269,10 +269,10 @@ def test_a_graph_that_computes_something_else_is_refused(tmp_path: Path) -> None
 
 
 def test_a_model_that_needs_xla_is_refused_as_the_server_would(tmp_path: Path) -> None:
-    model = TRICKY.grouped_convolution()
+    model = TRICKY.channels_first()
     prefix = Path(tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt")))
     with pytest.raises(LoadCheckError, match="XLA") as caught:
-        export(prefix, tmp_path / "out", "tricky.py:grouped_convolution")
+        export(prefix, tmp_path / "out", "tricky.py:channels_first")
     assert "TensorFlow Serving disables XLA" in caught.value.hint
 
 
@@ -365,14 +365,16 @@ def test_a_layer_of_nobody_is_refused_by_name(tmp_path: Path) -> None:
     refused(prefix, tmp_path, "borrowing", "borrowing/dense", "that the signatures use")
 
 
-def test_moving_averages_beside_the_weights_are_told(tmp_path: Path) -> None:
+def test_moving_averages_beside_the_weights_are_asked_about(tmp_path: Path) -> None:
     model = TRICKY.Averaged()
     optimizer = train(model, lambda: model(X), keras.optimizers.Adam(0.1, use_ema=True))
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
     prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
-    exported = export(prefix, tmp_path / "out", "tricky.py:averaged", checked=False)
-    assert any("moving averages" in text for text in exported.result.warnings)
-    assert largest_difference(exported.serve(x=X), {"output_0": model(X)}) <= TOLERANCE
+    with pytest.raises(InputError, match="moving averages") as caught:
+        export(prefix, tmp_path / "out", "tricky.py:averaged", checked=False)
+    assert "--weights ema" in caught.value.hint
+    assert "--weights raw" in caught.value.hint
+    exports(prefix, tmp_path, "averaged", model(X), weights="raw")
 
 
 def test_a_layer_that_cannot_be_finalized_is_the_builders_error(tmp_path: Path) -> None:

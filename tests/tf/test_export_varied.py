@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from mstore.convert.check import check
+from mstore.ops.lint import ensure_servable
 from tests.tf.exporting import (
     LIMIT,
     TOLERANCE,
@@ -173,6 +174,7 @@ def pending(
 def test_the_loader_gives_the_live_models_outputs(name: str, pending: Pending) -> None:
     made, job = pending[name]
     exported = job.result()
+    assert ensure_servable(exported.path) == ()
     assert largest_difference(exported.serve(**made.feed), made.live) <= TOLERANCE
     assert all(variable.source_key for variable in exported.proven)
     check(

@@ -129,6 +129,8 @@ def test_a_linked_version_equals_the_traced_one_and_answers_as_the_live_model(
         assert files(linked) == files(traced)
         assert linked.digest == traced.digest
         assert files(linked) != files(trained.first)
+        assert linked.checks == traced.checks
+        assert linked.checks["load"] == "passed"
         (found,) = store.audit(tmp_path / "base").versions
         assert found.verdict == "proven"
         assert len(store.programs()) == 1

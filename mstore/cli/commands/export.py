@@ -1,5 +1,6 @@
 """``mstore export``."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from mstore.cli.registry import command
 from mstore.cli.session import Session
 from mstore.cli.values import parse_inputs, parse_pairs
 from mstore.errors import UsageError
+
+
+class Weights(str, Enum):
+    """What to export where an optimizer keeps moving averages of the weights."""
+
+    raw = "raw"
+    ema = "ema"
 
 
 @command(
@@ -33,7 +41,7 @@ def export(
         typer.Option(
             "--builder",
             metavar="FILE.py:NAME",
-            help="What builds the model; default: what add recorded.",
+            help="What builds the model (FILE.py: its classes); default: what add recorded.",
         ),
     ] = None,
     builder_arg: Annotated[
@@ -53,11 +61,22 @@ def export(
         Path | None,
         typer.Option("--to", metavar="BASE", help="Serving directory to put it in too."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that a Keras file carries in Lambda layers.")
+    ] = False,
     allow_unrestored: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-unrestored", metavar="NAME", help="Variable not of the checkpoint. Repeatable."
         ),
+    ] = None,
+    allow_lint: Annotated[
+        list[str] | None,
+        typer.Option("--allow-lint", metavar="KIND", help="Lint error to allow. Repeatable."),
+    ] = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option("--weights", help="The weights, or their moving averages (use_ema)."),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -80,7 +99,8 @@ def export(
 
     Each export gets the next version number of its model. The first export of an architecture
     runs its builder, twice, to learn the program; later checkpoints of the same structure are
-    linked with that, without TensorFlow and without the builder.
+    linked with that, without the builder. TensorFlow is not needed then; where it is installed,
+    its loader runs what was linked.
     """
     if trace and program is not None:
         raise UsageError("--trace and --program exclude each other", hint="give one of them")
@@ -94,7 +114,10 @@ def export(
             inputs=specs,
             root=root,
             to=to,
+            trust=trust,
             allow_unrestored=tuple(allow_unrestored or ()),
+            allow_lint=tuple(allow_lint or ()),
+            weights=weights.value if weights is not None else None,
             timeout=timeout,
             message=message,
             trace=trace,

@@ -62,7 +62,7 @@ def version_facts(version: Version) -> Iterator[str]:
         f"{size(version.bytes)}, checkpoint {short(version.checkpoint)}"
     )
     if version.method == "link":
-        yield f"  linked with program {short(version.program)}, nothing was run"
+        yield f"  linked with program {short(version.program)}, no builder was run"
     load = checks.get("load", "?")
     yield f"  load {load}" + (
         " by TensorFlow's C++ loader with XLA off" if load != "skipped" else ""

@@ -14,6 +14,7 @@ from mstore.convert.worker.matching import Bound, Match, fits
 from mstore.convert.worker.trained import Leaf, Trained
 from mstore.errors import ProofError
 
+_QUANTIZED = frozenset({"int4", "int8", "uint4", "uint8"})
 _SEED = "seed_generator_state"
 _OPTIMIZER_NAMES = ("optimizer", "_optimizer", "optim", "opt")
 # A loss-scaling optimizer holds the one that trains.
@@ -136,10 +137,20 @@ def _refuse_surplus(
     """Refuse a model that lacks layers which training kept in a list, beside those it has."""
     ours = {bound[weight.key].leaf.key for weight in trainable}
     theirs = set(trained.weights_of_no_optimizer())
+    # Quantizing puts an integer weight in the place of the trained one, under its name.
+    replaced = tuple(
+        f"/{bind.leaf.full_name}"
+        for bind in bound.values()
+        if bind.leaf.dtype in _QUANTIZED and bind.leaf.full_name
+    )
     for node, leaves in lists.items():
         if not ours & {leaf.key for leaf in leaves}:
             continue
-        surplus = [leaf for leaf in leaves if leaf.key not in ours and leaf.key not in theirs]
+        surplus = [
+            leaf
+            for leaf in leaves
+            if leaf.key not in ours | theirs and not f"/{leaf.full_name}".endswith(replaced)
+        ]
         if surplus:
             names = [leaf.full_name or leaf.key for leaf in surplus]
             hints = slot_names(trained, node)

@@ -19,7 +19,9 @@ import tensorflow as tf
 from keras.src.layers import layer as keras_layer
 
 from mstore.convert.madeup import TEXTS, choices
+from mstore.convert.worker.dialects import is_layer
 from mstore.convert.worker.entries import DEFAULT, Entry
+from mstore.convert.worker.inference import replaced
 from mstore.errors import BuilderError, InputError
 from mstore.servable import Servable
 
@@ -133,16 +135,15 @@ def _uncallable(
 
 @contextlib.contextmanager
 def eager_building() -> Iterator[None]:
-    """Let Keras build layers by the eager call itself, not by a symbolic one before it."""
-    original = getattr(keras_layer, "might_have_unbuilt_state", None)
-    if original is None:
+    """Let Keras build layers by the eager call itself, not by a symbolic one before it.
+
+    Models that make a layer in their first call may: Keras locks them only after the symbolic one.
+    """
+    with (
+        replaced(keras_layer, "might_have_unbuilt_state", lambda _: lambda _layer: False),
+        replaced(keras.Layer, "_lock_state", lambda _: lambda _layer: None),
+    ):
         yield
-        return
-    keras_layer.might_have_unbuilt_state = lambda _layer: False
-    try:
-        yield
-    finally:
-        keras_layer.might_have_unbuilt_state = original
 
 
 def ways(model: Any, inputs: Iterable[str]) -> list[Way]:
@@ -151,7 +152,7 @@ def ways(model: Any, inputs: Iterable[str]) -> list[Way]:
     Raises:
         InputError: if the model cannot be called, or takes other inputs.
     """
-    name = "call" if isinstance(model, keras.Layer) else "__call__"
+    name = "call" if is_layer(model) else "__call__"
     function = inspect.getattr_static(type(model), name, None)
     if function is None:
         raise InputError(

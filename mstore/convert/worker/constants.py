@@ -97,6 +97,10 @@ class Snapshot:
     def __init__(self, weights: Iterable[Weight]) -> None:
         """Remember each variable's value, unless all its elements are equal."""
         self._names: dict[bytes, str] = {}
+        self.remember(weights)
+
+    def remember(self, weights: Iterable[Weight]) -> None:
+        """Remember what the variables hold now, beside what they held before."""
         for weight in weights:
             value = weight.variable.numpy()
             if value.size > 1 and value.dtype != object and (value != value.flat[0]).any():

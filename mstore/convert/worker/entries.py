@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from mstore.convert.request import TraceRequest
+from mstore.convert.worker.dialects import Ends, maker_of
 from mstore.domain.signatures import TensorSpec
 from mstore.errors import InputError
 from mstore.servable import Servable
@@ -60,18 +61,18 @@ def to_tf(key: str, spec: TensorSpec) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.as_dtype(spec.dtype), name=key)
 
 
-def functional_entry(model: Any, given: Mapping[str, tf.TensorSpec], functional: Any) -> Entry:
+def functional_entry(model: Any, given: Mapping[str, tf.TensorSpec], ends: Ends) -> Entry:
     """Return the default entry of a model that knows its inputs.
 
     Args:
         model: the Keras model to call.
         given: the inputs as the user wants them; empty for the model's own.
-        functional: the ``Functional`` that holds the structure; the model itself or its inside.
+        ends: its inputs and outputs.
 
     Raises:
         InputError: if ``given`` does not fit the model's inputs.
     """
-    structure = functional._inputs_struct  # noqa: SLF001 - the only place the structure is kept
+    structure = ends.inputs
     flat = keras.tree.flatten_with_path(structure)
     names = _input_names(flat)
     own = {
@@ -84,16 +85,26 @@ def functional_entry(model: Any, given: Mapping[str, tf.TensorSpec], functional:
     def call(*tensors: Any) -> Any:
         return model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
 
-    return Entry(DEFAULT, specs, call, _output_names(functional))
+    return Entry(DEFAULT, specs, call, _output_names(ends))
+
+
+def _keyed(path: Sequence[Any]) -> str:
+    """Return the name that keys of dicts give a tensor, empty where it is in no dict.
+
+    >>> _keyed(("heads", 1)), _keyed((0, "a")), _keyed((1,))
+    ('heads_1', 'a', '')
+    """
+    first = next((at for at, part in enumerate(path) if isinstance(part, str)), len(path))
+    return "_".join(str(part) for part in path[first:])
 
 
 def _input_names(flat: Sequence[tuple[Any, Any]]) -> list[str]:
     names: list[str] = []
     unnamed = 0
     for path, tensor in flat:
-        keys = [part for part in path if isinstance(part, str)]
-        if keys:
-            name = "_".join(keys)
+        keyed = _keyed(path)
+        if keyed:
+            name = keyed
         elif _AUTO_INPUT.fullmatch(tensor.name):
             name = f"inputs_{unnamed}" if unnamed else "inputs"
             unnamed += 1
@@ -138,15 +149,14 @@ def _override(
     return ordered
 
 
-def _output_names(functional: Any) -> tuple[str, ...]:
-    structure = functional._outputs_struct  # noqa: SLF001 - the only place the structure is kept
-    flat = keras.tree.flatten_with_path(structure)
+def _output_names(ends: Ends) -> tuple[str, ...]:
+    flat = keras.tree.flatten_with_path(ends.outputs)
     names = []
     for index, (path, tensor) in enumerate(flat):
-        keys = [part for part in path if isinstance(part, str)]
-        layer = tensor._keras_history.operation  # noqa: SLF001 - no public way to the layer
-        if keys:
-            names.append("_".join(keys))
+        keyed = _keyed(path)
+        layer = maker_of(tensor)
+        if keyed:
+            names.append(keyed)
         elif is_auto_name(layer.name, type(layer)):
             names.append(f"output_{index}")
         else:

@@ -83,11 +83,13 @@ def children(thing: Any) -> Mapping[str, Any]:
     return found
 
 
-def is_training_only(thing: Any) -> bool:
-    """Return whether ``thing`` is an optimizer, a metric or a random seed: no weights to serve."""
-    return isinstance(
-        thing, (keras.optimizers.Optimizer, keras.metrics.Metric, keras.random.SeedGenerator)
-    )
+def is_idle(thing: Any) -> bool:
+    """Return whether ``thing`` is a layer that no call for service has built.
+
+    A head that only training calls is one. Should a signature need it after all, it makes
+    variables then, for which the checkpoint has nothing.
+    """
+    return isinstance(thing, keras.Layer) and not thing.built and not thing.variables
 
 
 def trainable_weights(model: Any) -> list[Weight]:
@@ -98,6 +100,16 @@ def trainable_weights(model: Any) -> list[Weight]:
 def all_weights(model: Any) -> list[Weight]:
     """Return the variables that the model says it has."""
     return _unique(getattr(model, "variables", ()))
+
+
+def known_weights(model: Any) -> dict[int, Weight]:
+    """Return every variable that hangs on the model by its identity, named as the model does."""
+    known = {weight.key: weight for weight in all_weights(model)}
+    for _, thing in reachable(model):
+        if is_variable(thing):
+            weight = as_weight(thing)
+            known.setdefault(weight.key, weight)
+    return known
 
 
 def _unique(variables: Any) -> list[Weight]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mstore.convert.builders import is_file, split
 from mstore.convert.request import TraceRequest
-from mstore.errors import BuilderError, Error, UsageError
+from mstore.errors import BuilderError, Error, InputError, UsageError
 from mstore.servable import Servable
 
 _FILE_MODULE = "mstore_builder"
@@ -24,19 +24,53 @@ def load_builder(request: TraceRequest) -> Callable[..., Any]:
     """Import the file or module and return the callable.
 
     Raises:
+        InputError: if the request names no builder.
         BuilderError: if the import raises, or the name is not callable.
     """
-    place, name = split(request.builder)
-    with users_code(f"importing the builder {request.builder}", request):
+    spec = require_builder(request)
+    _, name = split(spec)
+    return named_builder(import_builder(request), name, spec)
+
+
+def require_builder(request: TraceRequest) -> str:
+    """Return the builder that the request names.
+
+    Raises:
+        InputError: if it names none.
+    """
+    if request.builder is None:
+        raise InputError(
+            f"the checkpoint {request.checkpoint.name} does not say how its model is built",
+            hint="give what builds it: --builder FILE.py:FUNCTION",
+        )
+    return request.builder
+
+
+def import_builder(request: TraceRequest) -> ModuleType:
+    """Import the file or module of the builder.
+
+    Raises:
+        BuilderError: if the import raises.
+    """
+    spec = require_builder(request)
+    place, _ = split(spec, named=False)
+    with users_code(f"importing the builder {spec}", request):
         if is_file(place):
-            module = _import_file(request.search_path / place, request.search_path)
-        else:
-            sys.path.insert(0, str(request.search_path))
-            module = importlib.import_module(place)
+            return _import_file(request.search_path / place, request.search_path)
+        sys.path.insert(0, str(request.search_path))
+        return importlib.import_module(place)
+
+
+def named_builder(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
+    """Return what the name is in the module.
+
+    Raises:
+        BuilderError: if it is not callable.
+    """
     builder = getattr(module, name, None)
     if not callable(builder):
         raise BuilderError(
-            f"{request.builder} is {type(builder).__name__}, not something to call",
+            f"{spec} is {type(builder).__name__}, not something to call",
             hint="name a function without required arguments that returns the model",
         )
     return builder  # type: ignore[no-any-return]
@@ -63,12 +97,20 @@ def call_builder(builder: Callable[..., Any], request: TraceRequest) -> Servable
         BuilderError: if it raises or exits, or does not return a model.
         UsageError: if an argument does not fit its annotation.
     """
+    built = run_builder(builder, request)
+    return built if isinstance(built, Servable) else Servable(built)
+
+
+def run_builder(builder: Callable[..., Any], request: TraceRequest) -> Any:
+    """Call the builder and return whatever it returns.
+
+    Raises:
+        BuilderError: if it raises or exits.
+        UsageError: if an argument does not fit its annotation.
+    """
     arguments = _convert(builder, request.builder_args)
     with users_code(f"the builder {request.builder}", request):
-        built = builder(**arguments)
-    if isinstance(built, Servable):
-        return built
-    return Servable(built)
+        return builder(**arguments)
 
 
 def _convert(builder: Callable[..., Any], arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mstore.convert.worker.live import Weight, as_weight, children, is_training_only, is_variable
+from mstore.convert.worker.dialects import is_training_only
+from mstore.convert.worker.live import (
+    Weight,
+    as_weight,
+    children,
+    is_idle,
+    is_variable,
+)
 from mstore.convert.worker.trained import Leaf, Trained
 
 _NOT_WEIGHTS = frozenset(
@@ -27,6 +34,7 @@ class Bound:
         by_position: whether its place in a list decided, and not only names of attributes.
         hint: its name as an optimizer's slot spells it; empty where none does.
         by_optimizer: whether an optimizer's list alone leads to it.
+        instead_of: key of the weight whose moving average the tensor is; empty for the weight.
     """
 
     weight: Weight
@@ -35,6 +43,7 @@ class Bound:
     by_position: bool
     hint: str = ""
     by_optimizer: bool = False
+    instead_of: str = ""
 
 
 @dataclass(slots=True)
@@ -92,9 +101,12 @@ def match(model: Any, trained: Trained, node: int) -> Match:
     result = Match(node)
     required: dict[int, tuple[str, Weight]] = {}
     used: set[int] = set()
+    idle: set[int] = set()
     for thing, number, path, auxiliary in _pairs(model, trained, node):
         if number is not None:
             used.add(number)
+            if is_idle(thing):
+                idle.add(number)
         if not is_variable(thing):
             if number is not None and trained.nodes[number].state_keys:
                 result.states.setdefault(id(thing), trained.nodes[number].state_keys)
@@ -109,7 +121,7 @@ def match(model: Any, trained: Trained, node: int) -> Match:
     result.missing = [
         entry for key, entry in required.items() if key not in result.bound and key not in faulty
     ]
-    result.unused = list(_unused(trained, node, used))
+    result.unused = list(_unused(trained, node, used, idle))
     return result
 
 
@@ -157,7 +169,9 @@ def fits(weight: Weight, leaf: Leaf) -> bool:
     )
 
 
-def _unused(trained: Trained, start: int, used: set[int]) -> Iterator[tuple[str, Leaf]]:
+def _unused(
+    trained: Trained, start: int, used: set[int], idle: set[int]
+) -> Iterator[tuple[str, Leaf]]:
     queue: list[tuple[int, tuple[str, ...]]] = [(start, ())]
     seen = {start}
     for number, path in queue:
@@ -166,6 +180,8 @@ def _unused(trained: Trained, start: int, used: set[int]) -> Iterator[tuple[str,
             yield ".".join(path), node.leaf
         for name, child in node.children.items():
             if child in seen or name in _NOT_WEIGHTS or trained.nodes[child].is_optimizer:
+                continue
+            if child in idle:
                 continue
             seen.add(child)
             queue.append((child, (*path, name)))

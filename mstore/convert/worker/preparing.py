@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from mstore.convert.madeup import LENGTHS
@@ -18,6 +17,7 @@ from mstore.convert.worker.calling import (
     tries,
     ways,
 )
+from mstore.convert.worker.dialects import ends_of, is_layer
 from mstore.convert.worker.entries import (
     DEFAULT,
     Entry,
@@ -58,27 +58,21 @@ def prepare(build: Callable[[], Servable], request: TraceRequest) -> Prepared:
         InputError: if the inputs are not known.
     """
     servable = build()
-    require_model(servable.model, request.builder)
+    require_model(servable.model, request.builder or request.checkpoint.name)
     given = given_specs(servable, request)
-    functional = _functional(servable.model)
+    ends = ends_of(servable.model)
     default: Entry | None = None
     dims: Mapping[str, tuple[int, ...]] = {}
-    if functional is not None:
-        default = functional_entry(servable.model, given, functional)
+    if ends is not None:
+        # Signatures of the user's take inputs of their own, such as encoded pictures.
+        own = {} if servable.signatures else given
+        default = functional_entry(servable.model, own, ends)
     elif given and not servable.signatures:
         servable, default, dims = find_call(servable, given, build)
     entries = _entries(servable, default, given)
     if servable.signatures:
         _build_the_rest(servable.model, given)
     return Prepared(servable.model, entries, dims)
-
-
-def _functional(model: Any) -> Any:
-    """Return the part of a Keras model that keeps its inputs' structure, None if it has none."""
-    inner = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
-    if isinstance(model, keras.Model) and hasattr(inner, "_inputs_struct"):
-        return inner
-    return None
 
 
 def _entries(
@@ -91,7 +85,7 @@ def _entries(
         if default is None:
             raise _unknown_inputs(servable.model)
         return (default,)
-    known = dict(default.specs) if default is not None else dict(given)
+    known = {**(default.specs if default is not None else {}), **given}
     entries = [signature_entry(name, function, known) for name, function in functions.items()]
     if DEFAULT not in functions:
         # Clients that name no signature get this one; the first is the default, as in Keras.
@@ -104,8 +98,8 @@ def _entries(
 
 def _build_the_rest(model: Any, given: Mapping[str, tf.TensorSpec]) -> None:
     """Call the model itself, if its signatures left layers of it without weights."""
-    layers = [thing for _, thing in reachable(model) if isinstance(thing, keras.Layer)]
-    if not given or all(layer.built for layer in layers) or not isinstance(model, keras.Layer):
+    layers = [thing for _, thing in reachable(model) if is_layer(thing)]
+    if not given or all(layer.built for layer in layers) or not is_layer(model):
         return
     for way in ways(model, given):
         tensors = {

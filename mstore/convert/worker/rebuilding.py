@@ -20,15 +20,16 @@ from mstore.convert.builders import is_file, split
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.constants import Constant, constants, differing
 from mstore.convert.worker.live import all_weights
-from mstore.convert.worker.loading import call_builder, load_builder
-from mstore.convert.worker.preparing import Prepared, prepare
+from mstore.convert.worker.loading import call_builder, load_builder, require_builder
+from mstore.convert.worker.preparing import Prepared
+from mstore.servable import Servable
 
 _FACTOR, _SHIFT = 1.25, 0.375
 _UNCHECKED = "whether constants of the graph depend on initial values could not be checked: "
 
 
 def unstable_constants(
-    request: TraceRequest,
+    build_again: Callable[[set[int]], Prepared],
     model: Any,
     found: Sequence[Constant],
     restore_and_trace: Callable[[Prepared], Sequence[Any]],
@@ -36,7 +37,7 @@ def unstable_constants(
     """Return the constants that another build of the model does not have.
 
     Args:
-        request: names the builder.
+        build_again: makes the model anew, given the identities of the first one's variables.
         model: the model of the first build.
         found: its constants.
         restore_and_trace: restores a prepared model and returns its traced functions.
@@ -47,7 +48,7 @@ def unstable_constants(
     mine = {weight.key for weight in all_weights(model)}
     try:
         with other_initial_values():
-            other = prepare(lambda: _rebuild(request, mine), request)
+            other = build_again(mine)
         if mine & {weight.key for weight in all_weights(other.model)}:
             return [], _UNCHECKED + "the builder returns the same model each time"
         functions = restore_and_trace(other)
@@ -57,9 +58,14 @@ def unstable_constants(
     return differing(found, constants(functions, other.model)), ""
 
 
-def _rebuild(request: TraceRequest, taken: set[int]) -> Any:
-    """Run the builder again; with its module imported anew if it keeps its model there."""
-    place, name = split(request.builder)
+def run_builder_again(request: TraceRequest, taken: set[int]) -> Servable:
+    """Run the builder again; with its module imported anew if it keeps its model there.
+
+    Args:
+        request: names the builder.
+        taken: identities of the variables of the model that it made before.
+    """
+    place, name = split(require_builder(request))
     module = sys.modules.get("mstore_builder" if is_file(place) else place)
     servable = call_builder(getattr(module, name), request)
     if not taken & {weight.key for weight in all_weights(servable.model)}:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from mstore.convert.worker.dialects import is_layer
 from mstore.convert.worker.live import reachable
 from mstore.convert.worker.matching import Bound
 from mstore.convert.worker.trained import Trained
@@ -47,9 +47,9 @@ def refresh_derived(model: Any) -> None:
             needs.
     """
     for path, thing in reachable(model):
-        if not isinstance(thing, keras.Layer):
+        if not is_layer(thing):
             continue
-        if isinstance(thing, keras.layers.Discretization):
+        if type(thing).__name__ == "Discretization" and hasattr(thing, "bin_boundaries"):
             _require(thing.bin_boundaries is not None, path, thing, "bin boundaries")
             continue  # its bins are no weights; finalizing would empty them
         if _is_empty_lookup(thing):
@@ -69,8 +69,8 @@ def _is_empty_lookup(layer: Any) -> bool:
 def _require(fine: bool, path: str, layer: Any, what: str) -> None:
     if not fine:
         raise ProofError(
-            f"the layer {layer.name!r} ({path}) has no {what}, and a checkpoint of "
-            "tf.train.Checkpoint does not hold it",
+            f"the layer {layer.name!r} ({path}) has no {what}, and the checkpoint does not hold "
+            "one",
             subjects=[layer.name],
             hint=f"give the {what} in the builder, as training had it (adapt(), or an argument)",
         )

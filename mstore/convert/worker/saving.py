@@ -5,24 +5,22 @@ Tracking Keras variables instead makes a second handle for each weight, of which
 restores the one that no function reads.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.checkpoint import util as checkpoint_util
 
-from mstore.convert.worker.live import Weight, all_weights, as_weight, is_variable, reachable
+from mstore.convert.worker.live import Weight, as_weight, known_weights, reachable
 from mstore.errors import BuilderError
 
 
 def captured_weights(model: Any, functions: Sequence[Any]) -> list[Weight]:
     """Return the variables that the functions use, in an order that depends on the model alone."""
-    names: dict[int, Weight] = {weight.key: weight for weight in all_weights(model)}
-    for _, thing in reachable(model):
-        if is_variable(thing):
-            weight = as_weight(thing)
-            names.setdefault(weight.key, weight)
+    names = known_weights(model)
     captured = {id(v): v for function in functions for v in function.graph.variables}
     order = {key: index for index, key in enumerate(names)}
     known = [names[key] for key in sorted(set(captured) & set(names), key=order.__getitem__)]
@@ -65,12 +63,45 @@ def _owners(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _Bundle(tf.Module):
-    """What the SavedModel tracks."""
+    """What the SavedModel tracks.
+
+    The object graph in ``variables.data`` repeats each attribute's name in the variable's key, so
+    the variables hang on the root itself, and their names are numbers.
+    """
 
     def __init__(self, weights: Sequence[Any], resources: Sequence[Any]) -> None:
         super().__init__()
-        self.weights = list(weights)
-        self.resources = list(resources)
+        for index, weight in enumerate(weights):
+            setattr(self, _weight_name(index), weight)
+        for index, resource in enumerate(resources):
+            setattr(self, _resource_name(index), resource)
+
+
+def _weight_name(index: int) -> str:
+    return str(index)
+
+
+def _resource_name(index: int) -> str:
+    return f"table{index}"
+
+
+@contextlib.contextmanager
+def _without_full_names() -> Iterator[None]:
+    """Leave the variables' names out of the object graph in ``variables.data``.
+
+    ``saved_model.pb`` holds them already, and nothing restores a SavedModel by them; in a model of
+    many small variables they are a percent of the file. A TensorFlow that keeps this function
+    elsewhere writes them all the same.
+    """
+    original = getattr(checkpoint_util, "get_full_name", None)
+    if original is None:
+        yield
+        return
+    checkpoint_util.get_full_name = lambda _variable: ""
+    try:
+        yield
+    finally:
+        checkpoint_util.get_full_name = original
 
 
 def save(
@@ -81,17 +112,18 @@ def save(
 ) -> None:
     """Write the SavedModel; its variables get the keys of ``weight_key``."""
     bundle = _Bundle([weight.variable for weight in weights], [thing for _, thing in resources])
-    tf.saved_model.save(bundle, str(directory), signatures=dict(functions))
+    with _without_full_names():
+        tf.saved_model.save(bundle, str(directory), signatures=dict(functions))
 
 
 def weight_key(index: int) -> str:
     """Return the key in ``variables.index`` of the variable at this place."""
-    return f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE"
+    return f"{_weight_name(index)}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def resource_key(index: int, name: str) -> str:
     """Return the key in ``variables.index`` of one part of the table at this place."""
-    return f"resources/{index}/.ATTRIBUTES/{name}"
+    return f"{_resource_name(index)}/.ATTRIBUTES/{name}"
 
 
 def is_mutable(resource: Any) -> bool:

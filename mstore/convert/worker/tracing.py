@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mstore.convert.request import TraceRequest
 from mstore.convert.worker.entries import Entry
+from mstore.convert.worker.inference import for_inference
 from mstore.convert.worker.live import reachable
 from mstore.convert.worker.loading import users_code
 from mstore.errors import BuilderError, InputError
@@ -85,7 +86,8 @@ def _concrete(serve: Any, entry: Entry, *, autograph: bool) -> Any:
         tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in entry.specs.items()
     ]
     function = tf.function(serve, input_signature=signature, autograph=autograph)
-    return function.get_concrete_function()
+    with for_inference():
+        return function.get_concrete_function()
 
 
 def _outputs(entry: Entry, value: Any) -> dict[str, tf.Tensor]:

@@ -12,7 +12,6 @@ from mstore.domain.tensors import OBJECT_GRAPH_KEY
 from mstore.errors import DamagedFileError, InputError
 
 VARIABLE = "VARIABLE_VALUE"
-_AVERAGES = "_model_variables_moving_average"
 _OPTIMIZER_LIST = "_trainable_variables"
 # Keras 3 names the first two, Keras 2 and tf.compat the others.
 _OPTIMIZER_MARKS = ("_iterations", "_learning_rate", "iter", "beta_1", "inner_optimizer")
@@ -50,11 +49,13 @@ class Node:
         children: local name to node number.
         leaf: the variable, if it is one.
         state_keys: keys of other things it stored, such as the content of a table.
+        slots: of an optimizer of Keras 2, node of the variable, name, and node of the slot.
     """
 
     children: dict[str, int] = field(default_factory=dict)
     leaf: Leaf | None = None
     state_keys: tuple[str, ...] = ()
+    slots: tuple[tuple[int, str, int], ...] = ()
 
     @property
     def is_optimizer(self) -> bool:
@@ -103,7 +104,11 @@ class Trained:
         return [self._node(proto) for proto in graph.nodes]
 
     def _node(self, proto: Any) -> Node:
-        node = Node({child.local_name: child.node_id for child in proto.children})
+        slots = tuple(
+            (slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
+            for slot in proto.slot_variables
+        )
+        node = Node({child.local_name: child.node_id for child in proto.children}, slots=slots)
         for attribute in proto.attributes:
             key = attribute.checkpoint_key
             if attribute.name == VARIABLE and key in self._shapes:
@@ -180,11 +185,6 @@ class Trained:
             and self.nodes[number].leaf is None
             and not self.nodes[number].is_optimizer
         ]
-
-    @property
-    def has_averages(self) -> bool:
-        """Whether an optimizer keeps moving averages of the weights beside them."""
-        return any(_AVERAGES in self.nodes[number].children for number in self.optimizers())
 
     def trained_by(self, optimizer: int) -> list[int]:
         """Return the variables' nodes that an optimizer trains, in its order."""

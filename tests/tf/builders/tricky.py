@@ -218,10 +218,9 @@ def counts():
     return Servable(Counts(), {"word": tf.TensorSpec([None], tf.string)})
 
 
-def grouped_convolution():
-    return keras.Sequential(
-        [layers.Input((8, 8, 4), name="x"), layers.Conv2D(4, 3, groups=2), layers.Flatten()]
-    )
+def channels_first():
+    convolution = layers.Conv3D(2, 3, data_format="channels_first")
+    return keras.Sequential([layers.Input((2, 5, 6, 7), name="x"), convolution, layers.Flatten()])
 
 
 def fixed_batch():
