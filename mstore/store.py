@@ -301,7 +301,8 @@ class Store:
         *,
         builder: str | None = None,
         builder_args: Mapping[str, str] | None = None,
-        inputs: "Mapping[str, TensorSpec] | None" = None,
+        inputs: "Mapping[str, TensorSpec | str] | None" = None,
+        outputs: Mapping[str, str] | None = None,
         root: str | None = None,
         to: StrPath | None = None,
         trust: bool = False,
@@ -322,7 +323,10 @@ class Store:
             builder: ``FILE.py:NAME`` or ``package.module:NAME``; by default the recorded one.
                 A model that Keras saved whole needs none, or ``FILE.py`` with its classes.
             builder_args: keyword arguments for it.
-            inputs: dtype and shape by input key, where the model does not say.
+            inputs: dtype and shape by input key, where the model does not say. Of a checkpoint of
+                TensorFlow 1 with its graph, the tensor by input key (``"x": "images:0"``), and
+                the value by fixed tensor (``"is_training:0": "false"``).
+            outputs: tensor of such a graph by output key.
             root: where the model is in the checkpoint, where that is not clear.
             to: base path to publish in.
             trust: whether code that a Keras file carries itself (the functions of ``Lambda``
@@ -354,6 +358,7 @@ class Store:
             builder=builder,
             builder_args=dict(builder_args or {}),
             inputs=dict(inputs or {}),
+            outputs=dict(outputs or {}),
             root=root,
             to=Path(to) if to is not None else None,
             trust=trust,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from mstore.convert.meta_request import is_tensor, parse_tensor
 from mstore.domain.signatures import TensorSpec
 from mstore.domain.tensors import DTYPES
 from mstore.errors import UsageError
@@ -47,18 +48,28 @@ def _number(name: str, text: str) -> float:
         ) from error
 
 
-def parse_inputs(texts: Sequence[str]) -> Mapping[str, TensorSpec]:
+def parse_inputs(texts: Sequence[str]) -> Mapping[str, TensorSpec | str]:
     """Return ``--input`` texts as specifications by name.
+
+    Tensors of a graph stay texts: ``NAME=OP:INDEX`` for what is fed, ``OP:INDEX=VALUE`` for what
+    is fixed.
 
     >>> parse_inputs(["x=float32[?,10]"])
     {'x': TensorSpec(dtype='float32', shape=(None, 10))}
+    >>> parse_inputs(["x=images:0", "is_training:0=false"])
+    {'x': 'images:0', 'is_training:0': 'false'}
 
     Raises:
-        UsageError: a text is not ``NAME=DTYPE[DIM,...]``, the dtype is unknown, or a name comes
-            twice.
+        UsageError: a text has none of these forms, the dtype is unknown, or a name comes twice.
     """
-    specs: dict[str, TensorSpec] = {}
+    specs: dict[str, TensorSpec | str] = {}
     for text in texts:
+        name, _, value = text.partition("=")
+        if name and value and (is_tensor(name) or is_tensor(value)):
+            if name in specs:
+                raise UsageError(f"--input gives {name!r} twice")
+            specs[name] = value
+            continue
         match = _INPUT.fullmatch(text)
         if match is None:
             raise UsageError(f"--input {text!r} is not NAME=DTYPE[DIM,...]", hint=_INPUT_HINT)
@@ -68,6 +79,21 @@ def parse_inputs(texts: Sequence[str]) -> Mapping[str, TensorSpec]:
             raise UsageError(f"--input gives {match['name']!r} twice")
         specs[match["name"]] = TensorSpec(match["dtype"], _shape(match["dims"], text))
     return specs
+
+
+def parse_outputs(texts: Sequence[str]) -> Mapping[str, str]:
+    """Return ``--output`` texts as tensors of a graph by name.
+
+    Raises:
+        UsageError: a text is not ``NAME=OP:INDEX``, or a name comes twice.
+    """
+    tensors: dict[str, str] = {}
+    for text in texts:
+        name, tensor = parse_tensor("--output", text)
+        if name in tensors:
+            raise UsageError(f"--output gives {name!r} twice")
+        tensors[name] = tensor
+    return tensors
 
 
 _INPUT_HINT = "write --input 'x=float32[?,10]', with ? for a dimension that is open"

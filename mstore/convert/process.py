@@ -77,7 +77,7 @@ def run_worker(
     """Run one request in a fresh process and return its answer.
 
     Args:
-        mode: ``trace`` or ``check``.
+        mode: ``trace``, ``meta-graph`` or ``check``.
         request: what to do, as JSON.
         timeout: seconds until the process and its children are killed; None waits for ever.
         progress: called with each stage the process reports.

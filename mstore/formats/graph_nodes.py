@@ -4,6 +4,8 @@ They are ``NodeDef`` and ``AttrValue`` messages (tensorflow/core/framework/node_
 attr_value.proto).
 """
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,11 +16,21 @@ from mstore.domain.tensors import DTYPES
 from mstore.formats import protos, wire
 from mstore.formats.files import damaged
 
+VARIABLES = frozenset({"VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable"})
+"""Ops that are variables."""
+
+WRITERS = re.compile(
+    r"Assign\w*|(?:Resource)?(?:Sparse)?Apply\w*|Resource(?:Scatter|StridedSliceAssign)\w*|"
+    r"Scatter(?:Nd)?(?:Update|Add|Sub|Mul|Div|Min|Max)|StridedSliceAssign|(?:Resource)?CountUpTo"
+)
+"""Ops that change variables."""
+
 _REF_TYPES = 100  # DT_FLOAT_REF is DT_FLOAT + 100
 _MAX_RANK = 254
 _MAX_SHAPE = 1 << 14
 _NODE, _NAME, _OP, _INPUT, _ATTRIBUTE = 1, 1, 2, 3, 5
 _KEY, _VALUE = 1, 2
+_LIBRARY, _FUNCTION, _FUNCTION_NODE = 2, 1, 3
 _TEXT, _NUMBER, _TYPE, _SHAPE = 2, 3, 6, 7
 
 
@@ -81,6 +93,10 @@ class Node:
         if value is not None:
             yield from wire.fields(value, self.budget, path=self.path)
 
+    def elements(self, shape: memoryview) -> int:
+        """Return the number of elements of a ``TensorShapeProto``; 0 where it is open."""
+        return math.prod(size or 0 for size in self._dimensions(shape) or (0,))
+
     def _dimensions(self, data: memoryview) -> tuple[int | None, ...] | None:
         message = protos.Shape()
         try:
@@ -109,6 +125,21 @@ def nodes(graph: memoryview, budget: wire.Budget, *, path: str) -> Iterator[Node
         yield Node(
             text(parts.get(_NAME, empty)), text(parts.get(_OP, empty)), budget, path, message
         )
+
+
+def function_ops(graph: memoryview, budget: wire.Budget, *, path: str) -> set[str]:
+    """Return the ops in the functions of a ``GraphDef``.
+
+    Raises:
+        DamagedFileError: the bytes are not a message, or the budget is used up.
+    """
+    found = set()
+    for _, library in wire.messages(graph, {_LIBRARY}, budget, path=path):
+        for _, function in wire.messages(library, {_FUNCTION}, budget, path=path):
+            for _, node in wire.messages(function, {_FUNCTION_NODE}, budget, path=path):
+                for _, op in wire.messages(node, {_OP}, budget, path=path):
+                    found.add(text(op))
+    return found
 
 
 def text(data: bytes | memoryview) -> str:

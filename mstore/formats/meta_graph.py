@@ -14,7 +14,7 @@ from mstore.domain.signatures import Signature, TensorSpec
 from mstore.errors import DamagedFileError
 from mstore.formats import wire
 from mstore.formats.files import damaged, read_limited
-from mstore.formats.graph_nodes import nodes, text
+from mstore.formats.graph_nodes import VARIABLES, nodes, text
 from mstore.formats.saved_model import MAX_BYTES, parse_meta_graph
 
 META = ".meta"
@@ -25,7 +25,6 @@ _MAX_FIELDS = 1 << 25
 _MAX_DISTINCT = 1 << 18
 _GRAPH, _COLLECTION = 2, 4
 _KEY, _VALUE, _BYTES_LIST, _ITEM = 1, 2, 2, 1
-_VARIABLE_OPS = frozenset({"VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable"})
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _COLLECTIONS = frozenset({"variables", "local_variables", "model_variables"})
 _VARIABLE_NAME, _SLICE_INFO, _FULL_NAME = 1, 4, 1
@@ -97,7 +96,7 @@ def parse_meta(data: bytes, *, path: str) -> MetaGraphInfo:
             _read_collection(part, names, budget, path)
             continue
         for node in nodes(part, budget, path=path):
-            if node.op in _VARIABLE_OPS:
+            if node.op in VARIABLES:
                 _keep(specs, node.name, node.spec(), path)
             elif node.op in _PLACEHOLDERS:
                 _keep(placeholders, f"{node.name}:0", node.spec(), path)

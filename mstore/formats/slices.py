@@ -75,6 +75,37 @@ def slice_shape(shape: Sequence[int], extents: Sequence[tuple[int, int]]) -> tup
     return tuple(lengths)
 
 
+def slice_key_of(name: bytes, spec: str) -> bytes | None:
+    r"""Return the key of what a restore op names, None where ``spec`` is no such notation.
+
+    Args:
+        name: key of the variable.
+        spec: ``shape_and_slices`` as the ops take it: the shape of the whole, and start and
+            length in each dimension or ``-``; empty for a whole variable.
+
+    >>> slice_key_of(b"v", ""), slice_key_of(b"v", "4 0,4"), slice_key_of(b"v", "4 0,2")
+    (b'v', b'v', b'\x00v\x00\x01\x01\x01\x80\x82')
+    """
+    if not spec:
+        return name
+    *sizes, places = spec.split(" ")
+    extents = tuple(_extent(place) for place in places.split(":"))
+    if not all(size.isdecimal() for size in sizes):
+        return None
+    shape = tuple(int(size) for size in sizes)
+    taken = slice_shape(shape, extents)
+    if taken is None:
+        return None
+    return name if taken == shape else slice_key(name, extents)
+
+
+def _extent(place: str) -> tuple[int, int]:
+    start, _, length = place.partition(",")
+    if place == "-":
+        return 0, FULL
+    return (int(start), int(length)) if start.isdecimal() and length.isdecimal() else (-1, 0)
+
+
 def _numbers(code: bytes) -> list[int]:
     """Decode signed numbers; what is not a sequence of such gives anything."""
     numbers = []

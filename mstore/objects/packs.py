@@ -13,7 +13,7 @@ The name of a pack is the checksum in its footer, in hex.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -86,6 +86,20 @@ class PackWriter:
         self._file.write(data)
         self.entries[key] = entry
         return entry
+
+    def add_all(self, kind: int, objects: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
+        """Append those objects that this pack does not have, given id and bytes, in one write."""
+        fresh: dict[bytes, Entry] = {}
+        parts = []
+        offset = self._file.size
+        for key, data in objects:
+            if key not in self.entries and key not in fresh:
+                fresh[key] = Entry(key, kind, RAW, offset, len(data), len(data))
+                parts.append(data)
+                offset += len(data)
+        if parts:
+            self._file.write(*parts)
+            self.entries.update(fresh)
 
     @property
     def size(self) -> int:

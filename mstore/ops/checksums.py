@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from mstore.domain.tensors import Tensor
-from mstore.formats.crc import tensor_check
+from mstore.formats.crc import Buffer, tensor_check
 
 
 class CrcCollector:
-    """Sees the chunks of one file in order and computes the masked CRC32C of the tensors in it.
+    """Sees the bytes of one file in order and computes the masked CRC32C of the tensors in it.
 
     Attributes:
         values: what was computed so far, by the tensor's key.
@@ -20,8 +20,8 @@ class CrcCollector:
         self.values: dict[bytes, int] = {}
         self._close(0)
 
-    def __call__(self, offset: int, data: bytes) -> None:
-        """Look at a chunk."""
+    def __call__(self, offset: int, data: Buffer) -> None:
+        """Look at the next bytes of the file, which begin at ``offset``."""
         view = memoryview(data)
         end = offset + len(data)
         while self._check is not None and self._waiting[-1].offset < end:

@@ -9,8 +9,11 @@ from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.dyeing import Traced
 from mstore.convert.fingerprint import make_reproducible
+from mstore.convert.meta_graph import trace_meta_graph
+from mstore.convert.meta_request import MetaGraphRequest, is_tensor
 from mstore.convert.proof import prove
 from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
+from mstore.convert.restore_plan import refuse_unrestored
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
 from mstore.errors import InputError
@@ -45,6 +48,14 @@ def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: 
     if manifest.architecture == "saved-model":
         return _adopt(context, row, manifest, options, work)
     spec = options.builder or row.checkpoint.builder
+    tensors = options.outputs or any(isinstance(value, str) for value in options.inputs.values())
+    if manifest.architecture == "meta-graph" and options.builder is None and (tensors or not spec):
+        return _cut(context, row, manifest, options, work)
+    if tensors:
+        raise InputError(
+            "tensors of a graph are named, and this export is not made from one",
+            hint="name them for a checkpoint with a .meta, without --builder",
+        )
     if spec is None and manifest.architecture != "keras":
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
         raise InputError(
@@ -72,7 +83,7 @@ def _trace(
         trust=options.trust,
         builder=info.spec if info else None,
         builder_args=options.builder_args,
-        inputs=options.inputs,
+        inputs={k: spec for k, spec in options.inputs.items() if not isinstance(spec, str)},
         root=options.root,
         allow_unrestored=options.allow_unrestored,
         search_path=options.search_path,
@@ -159,6 +170,58 @@ def _builder_record(info: BuilderInfo) -> dict[str, object]:
         "git_commit": info.git_commit,
         "git_dirty": info.git_dirty,
     }
+
+
+def _cut(
+    context: Context, row: CheckpointRow, manifest: Manifest, options: ExportOptions, work: Path
+) -> Made:
+    """Cut the signatures out of the graph in the checkpoint's ``.meta``."""
+    target = work / "saved_model"
+    described = [key for key, value in options.inputs.items() if not isinstance(value, str)]
+    if described:
+        raise InputError(
+            f"the graph in the .meta has dtype and shape of the input {described[0]!r} itself",
+            hint=f"name its tensor: --input {described[0]}=OP:0",
+        )
+    given = {key: str(value) for key, value in options.inputs.items()}
+    request = MetaGraphRequest(
+        checkpoint=_materialize(context, row, manifest, work / "checkpoint"),
+        output=target,
+        inputs={key: tensor for key, tensor in given.items() if not is_tensor(key)},
+        outputs=options.outputs,
+        constants={tensor: value for tensor, value in given.items() if is_tensor(tensor)},
+        search_path=options.search_path,
+    )
+    context.progress.start("cutting out the model", None)
+    try:
+        result = trace_meta_graph(request, timeout=options.timeout)
+        make_reproducible(target)
+        with StoredTensors(context, manifest) as trained:
+            proven = prove(trained, target, result.sources, names=result.names, traced=False)
+        refuse_unrestored(target)
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
+        signatures = read_saved_model(target).signatures
+        check(
+            target,
+            signatures,
+            dims=result.dims,
+            samples=result.samples,
+            timeout=options.timeout,
+        )
+    finally:
+        context.progress.finish()
+    return Made(
+        "trace",
+        Directory(target),
+        proven,
+        signatures,
+        _records(target),
+        parameters=options.parameters,
+        root=result.root,
+        environment=result.environment,
+        warnings=warnings,
+        checks=_CHECKED,
+    )
 
 
 def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, directory: Path) -> Path:

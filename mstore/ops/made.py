@@ -20,7 +20,9 @@ class ExportOptions:
         builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
             model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
         builder_args: keyword arguments for it.
-        inputs: dtype and shape by input key, where the model does not say.
+        inputs: dtype and shape by input key, where the model does not say. Of a graph of
+            TensorFlow 1, the tensor by input key, and the value, as text, by fixed tensor.
+        outputs: tensor of such a graph by output key.
         root: where the model is in the checkpoint; None finds it.
         to: base path to publish in as well, or None.
         trust: whether code that a Keras file carries itself may be run.
@@ -37,7 +39,8 @@ class ExportOptions:
 
     builder: str | None = None
     builder_args: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    inputs: Mapping[str, TensorSpec | str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     root: str | None = None
     to: Path | None = None
     trust: bool = False
@@ -56,7 +59,12 @@ class ExportOptions:
         """What is given with the builder, as programs and statements record it."""
         return {
             "builder_args": dict(self.builder_args),
-            "inputs": {key: spec.to_json() for key, spec in self.inputs.items()},
+            "inputs": {
+                key: value if isinstance(value, str) else value.to_json()
+                for key, value in self.inputs.items()
+            },
+            # Versions of other checkpoints keep the bytes that they always had.
+            **({"outputs": dict(self.outputs)} if self.outputs else {}),
             "root": self.root,
             "allow_unrestored": list(self.allow_unrestored),
             **({"trust": True} if self.trust else {}),

@@ -31,16 +31,17 @@ def link_checkpoint(
         LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
         DamagedStoreError: the store cannot give the bytes that are on record.
     """
-    if row.checkpoint.format != LINKABLE:
+    manifest = context.manifest(row.manifest)
+    if row.checkpoint.format != LINKABLE or manifest.architecture is not None:
         if options.program is not None:
             raise UsageError(
-                f"a checkpoint of the format {row.checkpoint.format} is not linked",
+                f"a checkpoint of the format {row.checkpoint.format} is not linked"
+                + (", as it carries a graph of its own" if manifest.architecture else ""),
                 hint="export it without --program",
             )
         return None
     if options.trace:
         return None
-    manifest = context.manifest(row.manifest)
     trained = tensor_table(context, manifest)
     wanted = Wanted(options.builder, options.search_path, options.parameters, options.program)
     recorded = choose(context, row.checkpoint, trained, wanted)

@@ -8,7 +8,7 @@ from mstore.formats.tensor_bundle import Buffer, tensor_check
 
 
 class CrcWatch:
-    """Sees the chunks of one data file in order and checks the tensors in it."""
+    """Sees the bytes of one data file in order and checks the tensors in it."""
 
     def __init__(self, tensors: Iterable[Tensor], *, path: str) -> None:
         """Watch for ``tensors``, which all lie in the file at ``path`` and do not overlap."""
@@ -17,11 +17,11 @@ class CrcWatch:
         self._path = path
         self._check = tensor_check(self._waiting[-1]) if self._waiting else None
 
-    def __call__(self, offset: int, data: bytes) -> None:
-        """Look at a chunk.
+    def __call__(self, offset: int, data: Buffer) -> None:
+        """Look at the next bytes of the file, which begin at ``offset``.
 
         Raises:
-            DamagedFileError: a tensor that ends in it does not have its CRC32C.
+            DamagedFileError: a tensor that ends in them does not have its CRC32C.
         """
         view = memoryview(data)
         end = offset + len(data)
@@ -29,10 +29,7 @@ class CrcWatch:
             tensor = self._waiting[-1]
             start = max(tensor.offset, offset)
             stop = min(tensor.offset + tensor.size, end)
-            # A whole chunk is passed on as it is, which saves the checksum a copy.
-            whole = (start, stop) == (offset, end)
-            part: Buffer = data if whole else view[start - offset : stop - offset]
-            self._check.update(part)
+            self._check.update(view[start - offset : stop - offset])
             if stop < tensor.offset + tensor.size:
                 return
             if not self._check.matches():

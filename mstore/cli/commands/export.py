@@ -10,7 +10,7 @@ from mstore.cli.completion import complete_reference
 from mstore.cli.pages.versions import exported_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
-from mstore.cli.values import parse_inputs, parse_pairs
+from mstore.cli.values import parse_inputs, parse_outputs, parse_pairs
 from mstore.errors import UsageError
 
 
@@ -27,6 +27,7 @@ class Weights(str, Enum):
         "mstore export mnist@best --builder model.py:build",
         "mstore export mnist@best:val_loss --builder model.py:build --to serving/mnist",
         "mstore export mnist@1200 --builder model.py:build --input 'x=float32[?,10]'",
+        "mstore export old@1200 --input x=images:0 --output scores=Softmax:0",
         "mstore export mnist@1300  # linked: no TensorFlow, no builder",
     ),
 )
@@ -53,6 +54,10 @@ def export(
         typer.Option(
             "--input", metavar="NAME=DTYPE[DIM,...]", help="Where the model is silent. Repeatable."
         ),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="NAME=OP:0", help="Of a TF1 graph. Repeatable."),
     ] = None,
     root: Annotated[
         str | None, typer.Option("--root", help="Where in the checkpoint the model is.")
@@ -106,12 +111,14 @@ def export(
         raise UsageError("--trace and --program exclude each other", hint="give one of them")
     arguments = parse_pairs("--builder-arg", builder_arg or ())
     specs = parse_inputs(inputs or ())
+    tensors = parse_outputs(outputs or ())
     with session.store() as store:
         version = store.export(
             reference,
             builder=builder,
             builder_args=arguments,
             inputs=specs,
+            outputs=tensors,
             root=root,
             to=to,
             trust=trust,

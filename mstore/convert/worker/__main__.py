@@ -56,6 +56,10 @@ def _serve(mode: str, request: dict[str, Any], stage: Callable[[str], None]) -> 
 
         return run_check(request)
     stage("starting")
+    if mode == "meta-graph":
+        from mstore.convert.worker.meta_graph import run_meta_graph  # noqa: PLC0415 - without Keras
+
+        return run_meta_graph(request, stage)
     from mstore.convert.worker.conversion import run_trace  # noqa: PLC0415 - imports TensorFlow
 
     return run_trace(request, stage)

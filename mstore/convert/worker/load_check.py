@@ -146,7 +146,7 @@ def _takes_batch(specs: Mapping[str, TensorSpec]) -> bool:
 
 def _first_that_runs(run: _Run, dims: Mapping[str, list[int]], batch: int) -> dict[str, Array]:
     first: StatusError | None = None
-    for feed in _candidates(run.specs, dims, batch):
+    for feed in candidates(run.specs, dims, batch):
         try:
             return run.attempt(feed)
         except StatusError as exc:
@@ -158,9 +158,10 @@ def _first_that_runs(run: _Run, dims: Mapping[str, list[int]], batch: int) -> di
     raise run.failure(first, f"a made-up batch of {batch}")
 
 
-def _candidates(
+def candidates(
     specs: Mapping[str, TensorSpec], dims: Mapping[str, list[int]], batch: int
 ) -> Iterator[dict[str, Array]]:
+    """Yield made-up batches, the likeliest first; types numpy lacks as the bits that carry them."""
     has_strings = any(spec.dtype == "string" for spec in specs.values())
     is_open = any(None in (spec.shape or ())[1:] for spec in specs.values())
     known = [(None, text) for text in (TEXTS if has_strings else TEXTS[:1])] if dims else []
