@@ -32,9 +32,10 @@ _WAITING = 60  # seconds beyond the processor time: the file may be on a slow di
 _DECODED_A_SECOND = 10 << 20
 _PIECE = 1 << 20
 _MAX_COMPLAINT = 1 << 16
-# Without the first entry of its path, which is where the user is and may hold another h5py.py.
+# Without the empty entry of its path, which is where the user is and may hold another h5py.py.
 _START = (
-    "import sys; sys.path[:] = sys.path[1:]; from mstore.formats.hdf5_child import main; main()"
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "from mstore.formats.hdf5_child import main; main()"
 )
 
 

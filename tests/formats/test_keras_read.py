@@ -511,3 +511,11 @@ def test_reading_loads_neither_h5py_nor_numpy_here(tmp_path: Path) -> None:
         [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "set()\n"
+
+
+def test_python_may_be_told_to_start_without_the_users_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    layout = read(written(tmp_path / "a.weights.h5", keras3_weights))
+    assert layout.format == "weights-h5"
