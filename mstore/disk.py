@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -162,6 +162,20 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 
 _sync_file_range = _find_sync_file_range()
+
+
+def write_sparse(path: Path, size: int, parts: Mapping[int, bytes]) -> None:
+    """Make a file of ``size`` bytes that holds ``parts`` at their offsets, and nothing between.
+
+    Raises:
+        FileExistsError: there is one already.
+    """
+    step("create", path)
+    with path.open("xb") as file:
+        for offset, data in parts.items():
+            file.seek(offset)
+            file.write(data)
+        file.truncate(size)
 
 
 def rename_new(source: Path, target: Path) -> None:

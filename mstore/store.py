@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mstore import disk
 from mstore.catalog.engine import connect
 from mstore.catalog.schema import ensure_current
+from mstore.domain.programs import Program
 from mstore.domain.progress import NoProgress, Progress
 from mstore.domain.records import (
     AuditReport,
@@ -249,14 +250,20 @@ class Store:
         """Return versions by model, the highest number first."""
         return query.list_versions(self._context, model, limit=limit)
 
+    def programs(
+        self, model: str | None = None, *, limit: int | None = None
+    ) -> tuple[Program, ...]:
+        """Return the programs that versions are linked with, the last recorded first."""
+        return query.list_programs(self._context, model, limit=limit)
+
     def deployments(
         self, model: str | None = None, *, limit: int | None = None
     ) -> tuple[Deployment, ...]:
         """Return deployments, the last first."""
         return query.list_deployments(self._context, model, limit=limit)
 
-    def show(self, reference: str) -> Checkpoint | Version:
-        """Return the checkpoint or version that ``reference`` names.
+    def show(self, reference: str) -> Checkpoint | Version | Program:
+        """Return the checkpoint, version or program that ``reference`` names.
 
         Raises:
             UnknownReferenceError: it names nothing.
@@ -305,6 +312,9 @@ class Store:
         message: str | None = None,
         search_path: StrPath = ".",
         weights: str | None = None,
+        trace: bool = False,
+        program: str | None = None,
+        learn: bool = True,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -328,6 +338,10 @@ class Store:
             search_path: directory for relative builder files and builder modules.
             weights: ``"raw"`` or ``"ema"``: the weights, or their moving averages where an
                 optimizer keeps them. Where both are there and differ, one must be named.
+            trace: run the builder even where a recorded program could be linked.
+            program: beginning of the id of the program to link with.
+            learn: whether the program of a traced model is recorded, so that later checkpoints of
+                the same structure are linked. It takes one more trace, once.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
@@ -336,9 +350,9 @@ class Store:
             UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
-        from mstore.ops.conversion import ExportOptions  # noqa: PLC0415 - rarely needed
-        from mstore.ops.export import export  # noqa: PLC0415 - the same
+        from mstore.ops.export import export  # noqa: PLC0415 - rarely needed
         from mstore.ops.lint import known_kinds  # noqa: PLC0415 - the same
+        from mstore.ops.made import ExportOptions  # noqa: PLC0415 - the same
 
         options = ExportOptions(
             builder=builder,
@@ -354,6 +368,9 @@ class Store:
             message=message,
             search_path=Path(search_path),
             weights=weights,
+            trace=trace,
+            program=program,
+            learn=learn,
         )
         return export(self._context, reference, options)
 

@@ -141,6 +141,23 @@ versions = Table(
     UniqueConstraint("model", "number"),
 )
 
+programs = Table(
+    "programs",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, index=True),
+    Column("model", ForeignKey("models.seq"), nullable=False),
+    Column("structure", String(64), nullable=False),
+    Column("builder", String(64), nullable=False),
+    Column("linkable", Boolean, nullable=False),
+    Column("manifest", LargeBinary(32), nullable=False),
+    Column("record", LargeBinary(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("recorded_at", String(32), nullable=False),
+    UniqueConstraint("model", "id", "builder"),
+    Index("ix_programs_model_structure", "model", "structure"),
+)
+
 deployments = Table(
     "deployments",
     metadata,

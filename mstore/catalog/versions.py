@@ -1,7 +1,6 @@
 """Queries about versions, deployments and the ledger."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
@@ -9,7 +8,7 @@ import sqlalchemy as sa
 from mstore.catalog.tables import checkpoints, deployments, events, models, runs, versions
 from mstore.domain.records import Deployment, Event, FileRecord, Version
 from mstore.domain.serving_names import MAX_VERSION
-from mstore.domain.signatures import Signature, TensorSpec
+from mstore.domain.signatures import Signature
 from mstore.errors import ConflictError
 
 
@@ -112,24 +111,14 @@ def find_versions(
 
 def _version(text: str) -> Version:
     body = json.loads(text)
-    body["signatures"] = {name: _signature(sig) for name, sig in body["signatures"].items()}
+    body["signatures"] = {
+        name: Signature.from_json(sig) for name, sig in body["signatures"].items()
+    }
     body["files"] = tuple(FileRecord(**file) for file in body["files"])
     body["aliases"] = tuple(body["aliases"])
     body["warnings"] = tuple(body["warnings"])
     known = {field.name for field in fields(Version)}
     return Version(**{name: value for name, value in body.items() if name in known})
-
-
-def _signature(body: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Signature:
-    def specs(side: Mapping[str, Mapping[str, object]]) -> dict[str, TensorSpec]:
-        return {key: _spec(spec) for key, spec in side.items()}
-
-    return Signature(specs(body["inputs"]), specs(body["outputs"]))
-
-
-def _spec(body: Mapping[str, object]) -> TensorSpec:
-    shape = body["shape"]
-    return TensorSpec(str(body["dtype"]), tuple(shape) if isinstance(shape, list) else None)
 
 
 def insert_deployment(

@@ -64,6 +64,19 @@ def describe(builder: str, search_path: Path, *, named: bool = True) -> BuilderI
     )
 
 
+def source_digest(builder: str, search_path: Path) -> str | None:
+    """Return the SHA-256 of the builder's file, None where the file is not there.
+
+    Raises:
+        UsageError: if ``builder`` has no such form.
+    """
+    place, _ = split(builder)
+    try:
+        return hashlib.sha256(_file(place, search_path.absolute()).read_bytes()).hexdigest()
+    except (InputError, OSError):
+        return None
+
+
 def split(builder: str, *, named: bool = True) -> tuple[str, str]:
     """Return the file or module, and the name in it; ``""`` where there is none and need not be.
 

@@ -1,15 +1,22 @@
-"""Makes the one random field of a SavedModel a function of the others.
+"""The fingerprint of a SavedModel, without what is random in it.
 
-``fingerprint.pb`` is a ``FingerprintDef`` (tensorflow/core/protobuf/fingerprint.proto): five hashes
-in fields 1 to 5, a version in field 6, and in field 7 a random 128-bit number in decimal.
+``fingerprint.pb`` is a ``FingerprintDef`` (tensorflow/core/protobuf/fingerprint.proto): hashes of
+parts of the graph in fields 1 to 4, of ``variables.index`` in field 5, a version in field 6, and in
+field 7 a random 128-bit number in decimal.
 """
 
 import uuid
 from pathlib import Path
 
 from mstore.errors import DamagedFileError
+from mstore.formats.farmhash import fingerprint64
+from mstore.formats.sstable_writer import varint
 
-_UUID_FIELD = 7
+FILE_NAME = "fingerprint.pb"
+"""Name of the file in a SavedModel's directory."""
+
+_CHECKPOINT_HASH = 5
+_UUID = 7
 _NAMESPACE = uuid.UUID("5f2d0c1e-8f0f-5c55-9b5b-6d2f6d73746f")
 
 
@@ -21,18 +28,43 @@ def make_reproducible(saved_model: Path) -> None:
     Raises:
         DamagedFileError: if the file is not a ``FingerprintDef``.
     """
-    path = saved_model / "fingerprint.pb"
-    if not path.is_file():
-        return
-    data = path.read_bytes()
-    try:
-        kept = b"".join(
-            data[start:stop] for number, start, stop in _fields(data) if number != _UUID_FIELD
-        )
-    except (IndexError, ValueError) as exc:
-        raise DamagedFileError(f"{path} is not a fingerprint: {exc}", path=str(path)) from exc
+    path = saved_model / FILE_NAME
+    if path.is_file():
+        path.write_bytes(_with_uuid(_parse(path.read_bytes(), str(path))))
+
+
+def of_other_variables(fingerprint: bytes, index: bytes) -> bytes:
+    """Return the fingerprint of the same graph with other variables.
+
+    Args:
+        fingerprint: that of a SavedModel with this graph.
+        index: the bytes of the other ``variables.index``.
+
+    Raises:
+        DamagedFileError: if it is not a ``FingerprintDef``.
+    """
+    fields = _parse(fingerprint, FILE_NAME)
+    tag = bytes([_CHECKPOINT_HASH << 3])
+    return _with_uuid(
+        [
+            (number, tag + varint(fingerprint64(index)) if number == _CHECKPOINT_HASH else data)
+            for number, data in fields
+        ]
+    )
+
+
+def _with_uuid(fields: list[tuple[int, bytes]]) -> bytes:
+    kept = b"".join(data for number, data in fields if number != _UUID)
     text = str(uuid.uuid5(_NAMESPACE, kept.hex()).int).encode()
-    path.write_bytes(kept + bytes([_UUID_FIELD << 3 | 2, len(text)]) + text)
+    return kept + bytes([_UUID << 3 | 2, len(text)]) + text
+
+
+def _parse(data: bytes, path: str) -> list[tuple[int, bytes]]:
+    """Return number and bytes of each field, tag and all."""
+    try:
+        return [(number, data[start:stop]) for number, start, stop in _fields(data)]
+    except (IndexError, ValueError) as exc:
+        raise DamagedFileError(f"{path} is not a fingerprint: {exc}", path=path) from exc
 
 
 def _fields(data: bytes) -> list[tuple[int, int, int]]:

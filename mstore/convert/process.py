@@ -58,6 +58,15 @@ def require_tensorflow() -> Path:
     return Path(places[0])
 
 
+def has_tensorflow() -> bool:
+    """Return whether TensorFlow is installed; it is not imported."""
+    try:
+        require_tensorflow()
+    except MissingExtraError:
+        return False
+    return True
+
+
 def run_worker(
     mode: str,
     request: Mapping[str, Any],

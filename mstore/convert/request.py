@@ -72,6 +72,8 @@ class TraceRequest:
         trust: whether code in the file itself (the lambdas of ``Lambda`` layers) may be run.
         weights: ``raw`` for the weights, ``ema`` for the moving averages that an optimizer keeps
             of them; None is refused where a checkpoint has both and they differ.
+        dyed: whether the checkpoint holds dyes (`mstore.convert.dye`): the conversion then ends
+            when the SavedModel is written, without running it.
     """
 
     checkpoint: Path
@@ -85,6 +87,7 @@ class TraceRequest:
     format: str = "tensor-bundle"
     trust: bool = False
     weights: str | None = None
+    dyed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON; ``from_json`` gives an equal one, with absolute paths."""
@@ -100,6 +103,7 @@ class TraceRequest:
             "format": self.format,
             "trust": self.trust,
             "weights": self.weights,
+            "dyed": self.dyed,
         }
 
     @classmethod
@@ -110,20 +114,15 @@ class TraceRequest:
             output=Path(body["output"]),
             builder=body["builder"],
             builder_args=dict(body["builder_args"]),
-            inputs={key: spec_from_json(spec) for key, spec in body["inputs"].items()},
+            inputs={key: TensorSpec.from_json(spec) for key, spec in body["inputs"].items()},
             root=body["root"],
             allow_unrestored=tuple(body["allow_unrestored"]),
             search_path=Path(body["search_path"]),
             format=body["format"],
             trust=body["trust"],
             weights=body.get("weights"),
+            dyed=body["dyed"],
         )
-
-
-def spec_from_json(body: Mapping[str, Any]) -> TensorSpec:
-    """Return the specification that ``TensorSpec.to_json`` wrote."""
-    shape = body["shape"]
-    return TensorSpec(body["dtype"], None if shape is None else tuple(shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +154,10 @@ class TraceResult:
         dims: input key to a concrete shape that the model was run with, for the load check.
         warnings: one sentence each; things that a careful user wants to know.
         unused: checkpoint keys below no optimizer that the model does not have.
+        code: file to SHA-256 of each file that the model was made from: the user's own Python
+            modules, vocabularies, whatever was opened on the way and is not installed.
+        read: names of the variables whose values Python code read between the restore and the end
+            of tracing: the graph may depend on them.
         samples: signature name to a batch with the live model's outputs; not part of the JSON.
     """
 
@@ -165,6 +168,8 @@ class TraceResult:
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     unused: tuple[bytes, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
     samples: Mapping[str, Sample] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -177,6 +182,8 @@ class TraceResult:
             "dims": {key: list(shape) for key, shape in self.dims.items()},
             "warnings": list(self.warnings),
             "unused": [_text(key) for key in self.unused],
+            "code": dict(self.code),
+            "read": list(self.read),
         }
 
     @classmethod
@@ -190,6 +197,8 @@ class TraceResult:
             dims={key: tuple(shape) for key, shape in body["dims"].items()},
             warnings=tuple(body["warnings"]),
             unused=tuple(_key(text) for text in body["unused"]),
+            code=dict(body["code"]),
+            read=tuple(body["read"]),
         )
 
 

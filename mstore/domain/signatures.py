@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,12 @@ class TensorSpec:
     def to_json(self) -> dict[str, object]:
         """Return ``{"dtype", "shape"}``; an open dimension is ``null``."""
         return {"dtype": self.dtype, "shape": None if self.shape is None else list(self.shape)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "TensorSpec":
+        """Return the specification that `to_json` wrote."""
+        shape = body["shape"]
+        return cls(str(body["dtype"]), tuple(shape) if isinstance(shape, list) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +46,12 @@ class Signature:
             "inputs": {key: self.inputs[key].to_json() for key in sorted(self.inputs)},
             "outputs": {key: self.outputs[key].to_json() for key in sorted(self.outputs)},
         }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> "Signature":
+        """Return the signature that `to_json` wrote."""
+        inputs, outputs = (
+            {key: TensorSpec.from_json(spec) for key, spec in body[side].items()}
+            for side in ("inputs", "outputs")
+        )
+        return cls(inputs, outputs)

@@ -1,118 +1,36 @@
 """From a stored checkpoint to a SavedModel that has passed every check, in a working directory."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from mstore import disk
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
+from mstore.convert.dyeing import Traced
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.meta_graph import trace_meta_graph
 from mstore.convert.meta_request import MetaGraphRequest, is_tensor
-from mstore.convert.proof import ProvenVariable, prove
+from mstore.convert.proof import prove
 from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.restore_plan import refuse_unrestored
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
-from mstore.domain.signatures import Signature, TensorSpec
 from mstore.errors import InputError
 from mstore.formats.layout import known_format
 from mstore.formats.saved_model import read_saved_model
-from mstore.objects.manifest import Manifest, canonical
-from mstore.objects.packs import object_id
+from mstore.objects.manifest import Manifest
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context
 from mstore.ops.hashing import file_sha256
+from mstore.ops.learning import learn
 from mstore.ops.lint import ensure_servable
+from mstore.ops.made import Directory, ExportOptions, Made
+from mstore.ops.programs import LINKABLE, Learned
 from mstore.ops.query import place
 from mstore.ops.stored import StoredTensors
 
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """How to export.
-
-    Attributes:
-        builder: ``FILE.py:NAME`` or ``package.module:NAME``; None takes the recorded one. For a
-            model that Keras saved whole, also ``FILE.py``, which defines its custom classes.
-        builder_args: keyword arguments for it.
-        inputs: dtype and shape by input key, where the model does not say. Of a graph of
-            TensorFlow 1, the tensor by input key, and the value, as text, by fixed tensor.
-        outputs: tensor of such a graph by output key.
-        root: where the model is in the checkpoint; None finds it.
-        to: base path to publish in as well, or None.
-        trust: whether code that a Keras file carries itself may be run.
-        allow_unrestored: variables that need not come from the checkpoint.
-        allow_lint: kinds of lint errors to put up with.
-        timeout: seconds for each of the two processes, or None for no limit.
-        message: why, for the ledger.
-        search_path: directory for relative builder files and builder modules.
-        weights: ``raw`` or ``ema``, where an optimizer keeps moving averages; None asks.
-    """
-
-    builder: str | None = None
-    builder_args: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, TensorSpec | str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    root: str | None = None
-    to: Path | None = None
-    trust: bool = False
-    allow_unrestored: tuple[str, ...] = ()
-    allow_lint: tuple[str, ...] = ()
-    timeout: float | None = None
-    message: str | None = None
-    search_path: Path = Path()
-    weights: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A SavedModel that has passed every check, still in its working directory.
-
-    Attributes:
-        path: its directory.
-        method: ``trace``, or ``link`` where no program was run.
-        builder: what was run to make it, or None.
-        result: what the conversion said.
-        proven: its variables and the checkpoint's tensors they equal.
-        signatures: its entry points.
-        files: its files.
-    """
-
-    path: Path
-    method: Literal["trace", "link"]
-    builder: BuilderInfo | None
-    result: TraceResult
-    proven: Sequence[ProvenVariable]
-    signatures: Mapping[str, Signature]
-    files: tuple[FileRecord, ...]
-
-    @property
-    def program(self) -> str:
-        """Id of the graph and of the map from its variables to checkpoint tensors."""
-        graph = [[f.path, f.sha256] for f in self.files if not f.path.startswith("variables/")]
-        graph = [entry for entry in graph if entry[0] != "fingerprint.pb"]
-        sources = {
-            variable.key.hex(): variable.source_key.hex() if variable.source_key else None
-            for variable in self.proven
-        }
-        return object_id(canonical({"graph": graph, "sources": sources})).hex()
-
-    @property
-    def builder_record(self) -> dict[str, object]:
-        """What is recorded of the builder."""
-        info = self.builder
-        if info is None:
-            return {}
-        return {
-            "spec": info.spec,
-            "source_sha256": info.source_sha256,
-            "git_commit": info.git_commit,
-            "git_dirty": info.git_dirty,
-        }
+_CHECKED = {"weights": "proven", "load": "passed", "parity": "skipped"}
 
 
 def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: Path) -> Made:
@@ -196,8 +114,62 @@ def _trace(
         )
     finally:
         context.progress.finish()
-    result = replace(result, warnings=warnings)
-    return Made(target, "trace", info, result, proven, signatures, _records(target))
+    made = Made(
+        "trace",
+        Directory(target),
+        proven,
+        signatures,
+        _records(target),
+        builder=_builder_record(info) if info else {},
+        parameters=options.parameters,
+        root=result.root,
+        environment=result.environment,
+        warnings=warnings,
+        checks=_CHECKED,
+    )
+    if not options.learn or row.checkpoint.format != LINKABLE:
+        return made
+    return replace(
+        made, learned=_learn(context, row, manifest, request, result, made, options, work)
+    )
+
+
+def _learn(
+    context: Context,
+    row: CheckpointRow,
+    manifest: Manifest,
+    request: TraceRequest,
+    result: TraceResult,
+    made: Made,
+    options: ExportOptions,
+    work: Path,
+) -> Learned | None:
+    context.progress.start("learning the program", None)
+    try:
+        with StoredTensors(context, manifest) as trained:
+            return learn(
+                context,
+                Traced(request, result, trained),
+                work / "dyed",
+                program=made.program,
+                model=row.checkpoint.model,
+                checkpoint=row.checkpoint.id,
+                signatures=made.signatures,
+                builder=made.builder,
+                parameters=made.parameters,
+                timeout=options.timeout,
+            )
+    finally:
+        context.progress.finish()
+
+
+def _builder_record(info: BuilderInfo) -> dict[str, object]:
+    return {
+        "spec": info.spec,
+        "source_sha256": info.source_sha256,
+        "git_commit": info.git_commit,
+        "git_dirty": info.git_dirty,
+    }
 
 
 def _cut(
@@ -238,8 +210,18 @@ def _cut(
         )
     finally:
         context.progress.finish()
-    result = replace(result, warnings=warnings)
-    return Made(target, "trace", None, result, proven, signatures, _records(target))
+    return Made(
+        "trace",
+        Directory(target),
+        proven,
+        signatures,
+        _records(target),
+        parameters=options.parameters,
+        root=result.root,
+        environment=result.environment,
+        warnings=warnings,
+        checks=_CHECKED,
+    )
 
 
 def _materialize(context: Context, row: CheckpointRow, manifest: Manifest, directory: Path) -> Path:
@@ -273,8 +255,17 @@ def _adopt(
     finally:
         context.progress.finish()
     environment = {"tensorflow": info.tensorflow_version} if info.tensorflow_version else {}
-    result = TraceResult(dict(sources), environment=environment, warnings=warnings)
-    return Made(target, "link", None, result, proven, info.signatures, _records(target))
+    return Made(
+        "link",
+        Directory(target),
+        proven,
+        info.signatures,
+        _records(target),
+        parameters=options.parameters,
+        environment=environment,
+        warnings=warnings,
+        checks=_CHECKED,
+    )
 
 
 def _records(path: Path) -> tuple[FileRecord, ...]:

@@ -1,7 +1,7 @@
 """Export: turn a checkpoint into a numbered version that is proven to hold its weights."""
 
-import hashlib
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,10 +18,13 @@ from mstore.errors import Error, InputError
 from mstore.objects.manifest import Manifest, canonical
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
-from mstore.ops.conversion import ExportOptions, Made, convert
 from mstore.ops.hashing import STATEMENT_PATH, version_digest
+from mstore.ops.linking import Linked
+from mstore.ops.made import ExportOptions, Made
+from mstore.ops.programs import record_program
 from mstore.ops.promote import promote_row
 from mstore.ops.query import find_checkpoint
+from mstore.ops.relinking import link_checkpoint
 from mstore.ops.statement import make_statement
 from mstore.ops.store_version import store_files
 from mstore.serving.publish import numbers
@@ -46,10 +49,17 @@ def export(context: Context, reference: str, options: ExportOptions) -> Version:
         disk.os_errors(f"exporting {reference} failed"),
         disk.work_directory(context.tmp) as work,
     ):
-        made = convert(context, row, options, work)
+        made = link_checkpoint(context, row, options, work) or _convert(context, row, options, work)
         version_row = _Commit(context, row, made, options).run(work)
     version = version_row.version
     return version if options.to is None else _publish(context, version_row, options)
+
+
+def _convert(context: Context, row: CheckpointRow, options: ExportOptions, work: Path) -> Made:
+    # What converts brings numpy along, which a linked export does without.
+    from mstore.ops.conversion import convert  # noqa: PLC0415
+
+    return convert(context, row, options, work)
 
 
 @dataclass(frozen=True)
@@ -62,49 +72,44 @@ class _Commit:
     options: ExportOptions
 
     def run(self, work: Path) -> VersionRow:
-        checkpoint_manifest = self.context.manifest(self.row.manifest)
-        statement = self._write_statement()
+        statement = self._statement()
         writer = PackWriter(work)
         try:
-            manifest = store_files(
-                self.context, writer, self.made.path, self.made.proven, checkpoint_manifest
-            )
+            manifest = self._store(writer, statement)
             key = writer.add(MANIFEST, manifest.to_bytes()).id
-            draft = self._draft(manifest, (*self.made.files, statement))
+            record = FileRecord(STATEMENT_PATH, len(statement), sha256(statement).hexdigest())
+            draft = self._draft(manifest, (*self.made.files, record))
             with writing(self.context.engine) as connection:
+                if self.made.learned is not None:
+                    record_program(connection, writer, self.made.learned, manifest)
                 return self._insert(connection, writer, key, draft)
         finally:
             writer.close()
 
-    def _write_statement(self) -> FileRecord:
+    def _statement(self) -> bytes:
         made = self.made
-        data = make_statement(
+        return make_statement(
             self.row.checkpoint,
             made.files,
             program=made.program,
             digest=version_digest(made.files),
-            builder=made.builder_record,
-            parameters={
-                "builder_args": dict(self.options.builder_args),
-                "inputs": {
-                    key: value if isinstance(value, str) else value.to_json()
-                    for key, value in self.options.inputs.items()
-                },
-                # Versions of other checkpoints keep the bytes that they always had.
-                **({"outputs": dict(self.options.outputs)} if self.options.outputs else {}),
-                "root": made.result.root,
-                "allow_unrestored": list(self.options.allow_unrestored),
-                **({"trust": True} if self.options.trust else {}),
-                "weights": self.options.weights,
-            },
-            environment=made.result.environment,
+            builder=made.builder,
+            parameters={**made.parameters, "root": made.root},
+            environment=made.environment,
         )
-        path = made.path / STATEMENT_PATH
+
+    def _store(self, writer: PackWriter, statement: bytes) -> Manifest:
+        """Put the files and the statement into the pack; return the manifest of all."""
+        contents = self.made.contents
+        if isinstance(contents, Linked):
+            return contents.store(writer, {STATEMENT_PATH: statement})
+        path = contents.path / STATEMENT_PATH
         path.parent.mkdir(exist_ok=True)
         output = disk.NewFile(path)
-        output.write(data)
+        output.write(statement)
         output.close()
-        return FileRecord(STATEMENT_PATH, len(data), hashlib.sha256(data).hexdigest())
+        checkpoint = self.context.manifest(self.row.manifest)
+        return store_files(self.context, writer, contents.path, self.made.proven, checkpoint)
 
     def _draft(self, manifest: Manifest, files: tuple[FileRecord, ...]) -> Version:
         made, checkpoint = self.made, self.row.checkpoint
@@ -123,12 +128,12 @@ class _Commit:
             bytes=sum(file.size for file in files),
             digest=version_digest(files),
             aliases=(),
-            checks={"weights": "proven", "load": "passed", "parity": "skipped"},
+            checks=made.checks,
             created_at=now(),
             files=ordered,
-            builder=made.builder_record,
-            environment=made.result.environment,
-            warnings=made.result.warnings,
+            builder=made.builder,
+            environment=made.environment,
+            warnings=made.warnings,
         )
 
     def _insert(

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
-from mstore.catalog import checkpoints, versions
+import sqlalchemy as sa
+
+from mstore.catalog import checkpoints, programs, versions
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.engine import reading
+from mstore.domain.names import looks_like_hash
+from mstore.domain.programs import Program
 from mstore.domain.records import (
     ChangeKind,
     Checkpoint,
@@ -15,6 +19,7 @@ from mstore.domain.records import (
     Version,
 )
 from mstore.domain.tensors import Tensor, TensorTable
+from mstore.errors import AmbiguousReferenceError, UnknownReferenceError
 from mstore.objects.manifest import Manifest
 from mstore.ops.context import Context
 from mstore.ops.resolve import model_of, resolve, resolve_checkpoint
@@ -49,6 +54,15 @@ def list_versions(
     return tuple(row.version for row in rows)
 
 
+def list_programs(
+    context: Context, model: str | None, *, limit: int | None = None
+) -> tuple[Program, ...]:
+    """Return programs, the last recorded first."""
+    with reading(context.engine) as connection:
+        rows = programs.find_programs(connection, model=model, limit=limit)
+    return tuple(row.program for row in rows)
+
+
 def list_deployments(
     context: Context, model: str | None, *, limit: int | None = None
 ) -> tuple[Deployment, ...]:
@@ -57,11 +71,40 @@ def list_deployments(
         return tuple(versions.find_deployments(connection, model=model, limit=limit))
 
 
-def show(context: Context, reference: str) -> Checkpoint | Version:
-    """Return the one thing that a reference names."""
+def show(context: Context, reference: str) -> Checkpoint | Version | Program:
+    """Return the one thing that a reference names; the beginning of an id may be a program's.
+
+    Raises:
+        UnknownReferenceError: it names nothing.
+        AmbiguousReferenceError: it names more than one thing.
+    """
     with reading(context.engine) as connection:
-        found = resolve(connection, reference)
-    return found.checkpoint if isinstance(found, CheckpointRow) else found.version
+        found = _programs(connection, reference)
+        try:
+            row = resolve(connection, reference)
+        except UnknownReferenceError:
+            if not found:
+                raise
+            row = None
+    names = {program.id: program for program in found}
+    if row is None and len(names) == 1:
+        return found[0]
+    if names:
+        other = [] if row is None else [reference]
+        raise AmbiguousReferenceError(
+            f"{reference} could be any of {len(names) + len(other)} things",
+            reference=reference,
+            candidates=[*other, *names],
+            hint="write more digits of the id",
+        )
+    assert row is not None  # noqa: S101 - resolve raises where it finds nothing
+    return row.checkpoint if isinstance(row, CheckpointRow) else row.version
+
+
+def _programs(connection: sa.Connection, reference: str) -> list[Program]:
+    if not looks_like_hash(reference):
+        return []
+    return [row.program for row in programs.find_programs(connection, prefix=reference)]
 
 
 def log(context: Context, reference: str | None, *, limit: int | None = None) -> tuple[Event, ...]:

@@ -36,6 +36,8 @@ def test_an_unknown_reference_is_12_and_lists_candidates(cli: Cli, store: Path) 
         ("list", "--limit", "x"),
         ("list", "--limit", "0"),
         ("list", "--versions", "--deployed"),
+        ("list", "--versions", "--programs"),
+        ("export", "m", "--trace", "--program", "abc"),
         ("add", "x", "--model", "m", "--metric", "loss"),
         ("add", "x", "--model", "m", "--metric", "loss=high"),
         ("add", "x", "--model", "m", "--meta", "a=1", "--meta", "a=2"),

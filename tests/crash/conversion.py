@@ -92,8 +92,12 @@ def check(*_: object, **__: object) -> None:
     """Load nothing."""
 
 
+def learn(*_: object, **__: object) -> None:
+    """Learn no program: what the stand-in does cannot be dyed."""
+
+
 def install() -> None:
     """Put the stand-in into this process, which is a child that ends soon."""
     mock.patch.multiple(
-        conversion, trace=trace, prove=prove, describe=describe, check=check
+        conversion, trace=trace, prove=prove, describe=describe, check=check, learn=learn
     ).start()

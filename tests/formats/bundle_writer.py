@@ -1,20 +1,58 @@
-"""Writes small TensorBundles without TensorFlow, as TensorFlow writes them, byte for byte.
+"""Writes small TensorBundles without TensorFlow, sound ones and all kinds of others.
 
-It shares no code with the reader, so that a misunderstanding shows instead of cancelling out. The
-rules are those of tensorflow/core/lib/io/{table_builder,block_builder}.cc; that the bytes are the
-same is shown in tests/tf/test_formats_index.py.
+It encodes messages and checksums by itself, so that a misunderstanding in the reader shows instead
+of cancelling out. The tables are written by `mstore.formats.sstable_writer`, whose bytes are held
+against TensorFlow's in tests/tf/test_formats_real.py.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 
-MAGIC = 0xDB4775248B80FB57
-BLOCK_SIZE = 262_144
-RESTART_INTERVAL = 16
+from mstore.formats.sstable_writer import (
+    BLOCK_SIZE,
+    RESTART_INTERVAL,
+    BlockBuilder,
+    sealed,
+    table_end,
+    write_table,
+)
+
+__all__ = [
+    "BLOCK_SIZE",
+    "BOOL",
+    "FLOAT32",
+    "GRAPH_KEY",
+    "INT32",
+    "INT64",
+    "RESTART_INTERVAL",
+    "STRING",
+    "SUFFIX",
+    "VARIANT",
+    "BlockBuilder",
+    "Entry",
+    "Value",
+    "encode_strings",
+    "encode_variants",
+    "header",
+    "mask",
+    "masked",
+    "message",
+    "node",
+    "number",
+    "object_graph",
+    "sealed",
+    "small_values",
+    "table_end",
+    "varint",
+    "write_bundle",
+    "write_index",
+    "write_table",
+]
+
 FLOAT32, INT32, STRING, INT64, BOOL, VARIANT = 1, 3, 7, 9, 10, 21
 
 
@@ -42,98 +80,6 @@ def masked(data: bytes) -> int:
 
 def mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-class BlockBuilder:
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
-        self.body = bytearray()
-        self.restarts = [0]
-        self.since_restart = 0
-        self.last_key = b""
-        self.empty = True
-
-    def add(self, key: bytes, value: bytes) -> None:
-        shared = 0
-        if self.since_restart < self.interval:
-            for mine, other in zip(self.last_key, key, strict=False):
-                if mine != other:
-                    break
-                shared += 1
-        else:
-            self.restarts.append(len(self.body))
-            self.since_restart = 0
-        self.body += varint(shared) + varint(len(key) - shared) + varint(len(value))
-        self.body += key[shared:] + value
-        self.last_key = key
-        self.since_restart += 1
-        self.empty = False
-
-    @property
-    def size(self) -> int:
-        return len(self.body) + 4 * len(self.restarts) + 4
-
-    def finish(self) -> bytes:
-        tail = [*self.restarts, len(self.restarts)]
-        return bytes(self.body) + struct.pack(f"<{len(tail)}I", *tail)
-
-
-def sealed(block: bytes, kind: int = 0) -> bytes:
-    body = block + bytes([kind])
-    return body + struct.pack("<I", masked(body))
-
-
-def separator(start: bytes, limit: bytes) -> bytes:
-    for at, (low, high) in enumerate(zip(start, limit, strict=False)):
-        if low != high:
-            if low + 1 < high:
-                return start[:at] + bytes([low + 1])
-            break
-    return start
-
-
-def successor(key: bytes) -> bytes:
-    for at, byte in enumerate(key):
-        if byte != 0xFF:
-            return key[:at] + bytes([byte + 1])
-    return key
-
-
-def write_table(items: Iterable[tuple[bytes, bytes]], *, block_size: int = BLOCK_SIZE) -> bytes:
-    """Return the table that holds ``items``, which are in key order."""
-    out = bytearray()
-    index = BlockBuilder(1)
-    block = BlockBuilder(RESTART_INTERVAL)
-    pending: tuple[bytes, bytes] | None = None
-
-    def flush() -> tuple[bytes, bytes]:
-        content = block.finish()
-        handle = varint(len(out)) + varint(len(content))
-        out.extend(sealed(content))
-        return block.last_key, handle
-
-    for key, value in items:
-        if pending is not None:
-            index.add(separator(pending[0], key), pending[1])
-            pending = None
-        block.add(key, value)
-        if block.size >= block_size:
-            pending = flush()
-            block = BlockBuilder(RESTART_INTERVAL)
-    if not block.empty:
-        pending = flush()
-    return bytes(out) + table_end(len(out), index, pending)
-
-
-def table_end(offset: int, index: BlockBuilder, pending: tuple[bytes, bytes] | None) -> bytes:
-    meta = BlockBuilder(RESTART_INTERVAL).finish()
-    if pending is not None:
-        index.add(successor(pending[0]), pending[1])
-    content = index.finish()
-    handles = varint(offset) + varint(len(meta))
-    handles += varint(offset + len(meta) + 5) + varint(len(content))
-    footer = handles.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
-    return sealed(meta) + sealed(content) + footer
 
 
 def header(num_shards: int = 1, endianness: int = 0, *, version: bytes | None = None) -> bytes:

@@ -22,12 +22,11 @@ from mstore.formats.meta_graph import parse_meta
 from mstore.formats.object_graph import MAX_BYTES, MAX_ITEMS, parse_object_graph
 from mstore.formats.saved_model import read_saved_model
 from mstore.formats.slices import slice_key
-from mstore.formats.sstable import read_entries
+from mstore.formats.sstable import MAGIC, read_entries
 from mstore.formats.tensor_bundle import parse_index, read_table
 from mstore.formats.tf1_v1 import read_tf1_v1
 from tests.formats.bundle_writer import (
     FLOAT32,
-    MAGIC,
     BlockBuilder,
     Entry,
     Value,
@@ -170,7 +169,7 @@ def quadratic_keys() -> bytes:
         handle = varint(len(out)) + varint(len(block))
         index.add(b"%02db" % at, handle)
         out += sealed(block)
-    return bytes(out) + table_end(len(out), index, None)
+    return bytes(out) + table_end(len(out), index)
 
 
 def most_entries() -> bytes:
@@ -197,7 +196,7 @@ def all_restarts() -> bytes:
     index = BlockBuilder(1)
     index.add(b"z", varint(0) + varint(len(block)))
     body = sealed(block)
-    return body + table_end(len(body), index, None)
+    return body + table_end(len(body), index)
 
 
 def hostile_table(make: Callable[[], bytes]) -> Callable[[Path], None]:

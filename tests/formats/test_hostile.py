@@ -87,7 +87,7 @@ def test_any_block_behind_a_sound_checksum_is_refused_or_read(body: bytes, resta
     index = BlockBuilder(1)
     index.add(b"\xff", varint(0) + varint(len(block)))
     with contextlib.suppress(Error):
-        parse_index(out + table_end(len(out), index, None), path="x")
+        parse_index(out + table_end(len(out), index), path="x")
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))

@@ -28,7 +28,7 @@ def one_block(block: bytes, *, kind: int = 0, separator: bytes = b"\xff") -> byt
     body = sealed(block, kind)
     index = BlockBuilder(1)
     index.add(separator, varint(0) + varint(len(block)))
-    return body + table_end(len(body), index, None)
+    return body + table_end(len(body), index)
 
 
 def raw_block(entries: bytes, restarts: tuple[int, ...] = (0,)) -> bytes:
@@ -84,7 +84,7 @@ def test_blocks_that_are_used_twice_are_refused() -> None:
     index = BlockBuilder(1)
     for separator in (b"a", b"b"):
         index.add(separator, varint(0) + varint(len(block)))
-    assert "overlap" in refusal(body + table_end(len(body), index, None))
+    assert "overlap" in refusal(body + table_end(len(body), index))
 
 
 @pytest.mark.parametrize("handle", [b"", b"\x00", b"\x00\x08\x00", varint(2**63) + varint(9)])
@@ -92,7 +92,7 @@ def test_impossible_handles_are_refused(handle: bytes) -> None:
     body = sealed(raw_block(b"\x00\x01\x01av"))
     index = BlockBuilder(1)
     index.add(b"b", handle)
-    refusal(body + table_end(len(body), index, None))
+    refusal(body + table_end(len(body), index))
 
 
 def test_a_key_that_is_too_long_is_refused() -> None:

@@ -82,7 +82,9 @@ def saved_model(directory: Path, values: Mapping[str, Value]) -> Path:
     return directory
 
 
-def saved_model_pb(names: Sequence[str]) -> bytes:
+def saved_model_pb(names: Sequence[str], op: str | None = None) -> bytes:
+    """Return a graph with one handle for each name, whose output comes from ``op``."""
+
     def text(field: int, value: str) -> bytes:
         return message(field, value.encode())
 
@@ -97,7 +99,8 @@ def saved_model_pb(names: Sequence[str]) -> bytes:
     info = text(1, "t:0") + number(2, FLOAT32) + message(3, dims)
     signature = entry(1, "x", info) + entry(2, "y", info) + text(3, "predict")
     graph = message(1, text(5, "2.21.0") + text(4, "serve"))
-    graph += message(2, b"".join(map(handle, names)))
+    output = message(1, text(1, "t") + text(2, op)) if op else b""
+    graph += message(2, b"".join(map(handle, names)) + output)
     return number(1, 1) + message(2, graph + entry(5, "serving_default", signature))
 
 

@@ -81,6 +81,7 @@ def conversion(
     monkeypatch.setattr(conversion_module, "trace", stand_in.trace)
     monkeypatch.setattr(conversion_module, "check", lambda *_, **__: {})
     monkeypatch.setattr(conversion_module, "describe", describe)
+    monkeypatch.setattr(conversion_module, "learn", lambda *_, **__: None)
     yield stand_in
     assert not list(store.path.glob("tmp/*"))
 
@@ -410,6 +411,7 @@ def test_a_hash_table_in_another_order_is_proven_as_exported(
     monkeypatch.setattr(conversion_module, "trace", trace)
     monkeypatch.setattr(conversion_module, "check", lambda *_, **__: {})
     monkeypatch.setattr(conversion_module, "describe", describe)
+    monkeypatch.setattr(conversion_module, "learn", lambda *_, **__: None)
     store.export("m", to=tmp_path / "base")
     version = only(store, tmp_path / "base")
     assert version.verdict == "proven"

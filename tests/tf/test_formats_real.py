@@ -11,7 +11,10 @@ import pytest
 
 from mstore.domain.tensors import DTYPES, Tensor, TensorTable
 from mstore.errors import InputError
+from mstore.formats import wire
+from mstore.formats.bundle_writer import BundleWriter, encode_index
 from mstore.formats.detect import find_checkpoints, find_step, step_in_name
+from mstore.formats.farmhash import fingerprint64
 from mstore.formats.saved_model import SavedModelInfo, read_saved_model
 from mstore.formats.sstable import read_entries
 from mstore.formats.tensor_bundle import (
@@ -20,6 +23,7 @@ from mstore.formats.tensor_bundle import (
     read_graph,
     read_table,
     read_tensor,
+    shard_paths,
 )
 from tests.formats.bundle_writer import Entry, header, write_table
 
@@ -28,6 +32,7 @@ NAMES = (
     *("keras_model", "all_dtypes", "narrow_dtypes", "variants", "slices", "shards", "many"),
     *("tables", "name_based", "saved_model"),
 )
+PARTITIONED = {"slices", "shards", "name_based"}
 NUMBERS = {name: number for number, (name, _) in DTYPES.items()}
 
 
@@ -199,3 +204,59 @@ def test_the_variables_handles_and_assets_are_found(served: SavedModelInfo) -> N
     assert served.assets == ("vocabulary.txt",)
     assert {"MatMul", "Relu", "LookupTableFindV2", "HashTableV2"} <= served.ops
     assert not [name for name in served.ops if name.startswith("__inference")]
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - PARTITIONED))
+def test_bundles_are_written_byte_for_byte_as_tensorflow_writes_them(
+    written: Mapping[str, Any], name: str, tmp_path: Path
+) -> None:
+    prefix = prefix_of(written, name)
+    table = read_table(prefix)
+    assert encode_index(table) == index_path(prefix).read_bytes()
+    copy = tmp_path / "copy"
+    with BundleWriter(copy, table.num_shards) as writer:
+        for tensor in sorted(table, key=lambda item: (item.shard, item.offset, item.key)):
+            raw = read_tensor(prefix, table, tensor)
+            known = tensor.crc32c if tensor.dtype in {"string", "variant"} else None
+            writer.add(
+                tensor.key, tensor.dtype, tensor.shape, [raw], shard=tensor.shard, crc32c=known
+            )
+        writer.finish()
+    assert index_path(copy).read_bytes() == index_path(prefix).read_bytes()
+    for shard, path in enumerate(shard_paths(prefix, table.num_shards)):
+        assert shard_paths(copy, table.num_shards)[shard].read_bytes() == path.read_bytes()
+
+
+def test_the_fingerprint_of_a_saved_model_names_the_index_as_farmhash_does(
+    written: Mapping[str, Any],
+) -> None:
+    directory = prefix_of(written, "saved_model").parent.parent
+    index = index_path(directory / "variables" / "variables").read_bytes()
+    fields = dict(
+        wire.fields(
+            memoryview((directory / "fingerprint.pb").read_bytes()), wire.Budget(20), path="x"
+        )
+    )
+    assert fields[5] == fingerprint64(index)
+
+
+READS = """
+import sys
+import tensorflow as tf
+reader = tf.train.load_checkpoint(sys.argv[1])
+for key in sorted(reader.get_variable_to_shape_map()):
+    print(key, reader.get_tensor(key).tolist())
+"""
+
+
+def test_tensorflow_reads_what_is_written_in_several_data_files(tmp_path: Path) -> None:
+    prefix = tmp_path / "x"
+    with BundleWriter(prefix, 3) as writer:
+        writer.add(b"b", "int32", (2,), [b"\1\0\0\0", b"\2\0\0\0"], shard=2)
+        writer.add_strings(b"a", (2, 1), [b"one", b""], shard=0)
+        writer.add(b"c", "bool", (), [b"\1"], shard=2)
+        writer.finish()
+    done = subprocess.run(
+        [sys.executable, "-c", READS, str(prefix)], capture_output=True, timeout=300, check=True
+    )
+    assert done.stdout.decode().splitlines() == ["a [[b'one'], [b'']]", "b [1, 2]", "c True"]

@@ -11,6 +11,7 @@ from mstore.cli.pages.versions import exported_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
 from mstore.cli.values import parse_inputs, parse_outputs, parse_pairs
+from mstore.errors import UsageError
 
 
 class Weights(str, Enum):
@@ -27,6 +28,7 @@ class Weights(str, Enum):
         "mstore export mnist@best:val_loss --builder model.py:build --to serving/mnist",
         "mstore export mnist@1200 --builder model.py:build --input 'x=float32[?,10]'",
         "mstore export old@1200 --input x=images:0 --output scores=Softmax:0",
+        "mstore export mnist@1300  # linked: no TensorFlow, no builder",
     ),
 )
 def export(
@@ -86,11 +88,27 @@ def export(
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop the conversion after it."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Why.")] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Run the builder though a program could be linked.")
+    ] = False,
+    program: Annotated[
+        str | None,
+        typer.Option("--program", metavar="ID", help="Link with it; see: mstore list --programs."),
+    ] = None,
+    learn: Annotated[
+        bool,
+        typer.Option("--learn/--no-learn", help="Record the program of a model that was traced."),
+    ] = True,
 ) -> None:
     """Turn a checkpoint into a SavedModel proven to hold its weights.
 
-    Each export gets the next version number of its model.
+    Each export gets the next version number of its model. The first export of an architecture
+    runs its builder, twice, to learn the program; later checkpoints of the same structure are
+    linked with that, without the builder. TensorFlow is not needed then; where it is installed,
+    its loader runs what was linked.
     """
+    if trace and program is not None:
+        raise UsageError("--trace and --program exclude each other", hint="give one of them")
     arguments = parse_pairs("--builder-arg", builder_arg or ())
     specs = parse_inputs(inputs or ())
     tensors = parse_outputs(outputs or ())
@@ -109,5 +127,8 @@ def export(
             weights=weights.value if weights is not None else None,
             timeout=timeout,
             message=message,
+            trace=trace,
+            program=program,
+            learn=learn,
         )
     session.show(exported_page(version))

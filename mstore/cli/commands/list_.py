@@ -6,6 +6,7 @@ import typer
 
 from mstore.cli.completion import complete_model
 from mstore.cli.pages.checkpoints import checkpoints_page
+from mstore.cli.pages.programs import programs_page
 from mstore.cli.pages.versions import deployments_page, versions_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
@@ -36,11 +37,16 @@ def list_(
         bool, typer.Option("--versions", help="Versions, not checkpoints.")
     ] = False,
     deployed: Annotated[bool, typer.Option("--deployed", help="What was promoted where.")] = False,
+    programs: Annotated[
+        bool, typer.Option("--programs", help="Programs that versions are linked with.")
+    ] = False,
     superseded: Annotated[bool, typer.Option("--all", help="Superseded checkpoints too.")] = False,
 ) -> None:
-    """List checkpoints, versions or deployments, newest first."""
-    if versions and deployed:
-        raise UsageError("--versions and --deployed exclude each other", hint="give one of them")
+    """List checkpoints, versions, deployments or programs, newest first."""
+    if versions + deployed + programs > 1:
+        raise UsageError(
+            "--versions, --deployed and --programs exclude each other", hint="give one of them"
+        )
     name, _, run_name = (model or "").partition("/")
     if run and run_name:
         raise UsageError(f"the run is given twice: {model!r} and --run {run}")
@@ -49,6 +55,8 @@ def list_(
             page = versions_page(store.versions(name or None)[:limit])
         elif deployed:
             page = deployments_page(store.deployments(name or None)[:limit])
+        elif programs:
+            page = programs_page(store.programs(name or None, limit=limit))
         else:
             page = checkpoints_page(
                 store.list(

@@ -8,6 +8,7 @@ from mstore.cli.completion import complete_reference
 from mstore.cli.pages.show import show_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
+from mstore.domain.programs import Program
 
 
 @command(
@@ -19,13 +20,16 @@ def show(
     reference: Annotated[
         str,
         typer.Argument(
-            metavar="REF", help="A checkpoint or a version.", autocompletion=complete_reference
+            metavar="REF",
+            help="A checkpoint, a version or a program.",
+            autocompletion=complete_reference,
         ),
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="Every tensor as well.")] = False,
 ) -> None:
-    """Show all that is known of a checkpoint or a version."""
+    """Show all that is known of a checkpoint, a version or a program."""
     with session.store() as store:
         record = store.show(reference)
-        table = store.tensors(reference) if tensors else None
+        program = isinstance(record, Program)
+        table = store.tensors(reference) if tensors and not program else None
     session.show(show_page(record, table))

@@ -1,17 +1,21 @@
-"""The page of one checkpoint or version, with all that is known of it."""
+"""The page of one checkpoint, version or program, with all that is known of it."""
 
 from collections.abc import Iterator
 
 from mstore.cli.output import Block, Line, Page
 from mstore.cli.pages.checkpoints import metrics_text, name_of
+from mstore.cli.pages.programs import program_page
 from mstore.cli.pages.versions import id_of, version_facts
 from mstore.cli.text import Table, moment, shape, size
+from mstore.domain.programs import Program
 from mstore.domain.records import Checkpoint, Version
 from mstore.domain.tensors import Tensor, TensorTable
 
 
-def show_page(record: Checkpoint | Version, table: TensorTable | None) -> Page:
+def show_page(record: Checkpoint | Version | Program, table: TensorTable | None) -> Page:
     """Return the page of ``mstore show``; with a table, every tensor too."""
+    if isinstance(record, Program):
+        return program_page(record)
     document = record.to_json()
     blocks: list[Block] = []
     if isinstance(record, Checkpoint):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mstore.cli.output import Line, Page
 from mstore.cli.text import Table, moment, shape, short, size
 from mstore.domain.records import Deployment, Event, Version
-from mstore.domain.signatures import TensorSpec
+from mstore.domain.signatures import Signature, TensorSpec
 
 
 def id_of(version: Version) -> str:
@@ -61,9 +61,19 @@ def version_facts(version: Version) -> Iterator[str]:
         f"  weights {checks.get('weights', '?')}: {version.tensors} variables, "
         f"{size(version.bytes)}, checkpoint {short(version.checkpoint)}"
     )
-    yield f"  load {checks.get('load', '?')} by TensorFlow's C++ loader with XLA off"
+    if version.method == "link":
+        yield f"  linked with program {short(version.program)}, no builder was run"
+    load = checks.get("load", "?")
+    yield f"  load {load}" + (
+        " by TensorFlow's C++ loader with XLA off" if load != "skipped" else ""
+    )
     yield f"  parity {checks.get('parity', '?')}"
-    for name, signature in sorted(version.signatures.items()):
+    yield from signature_lines(version.signatures)
+
+
+def signature_lines(signatures: Mapping[str, Signature]) -> Iterator[str]:
+    """Yield a line for each entry point."""
+    for name, signature in sorted(signatures.items()):
         yield f"  {name}({_specs(signature.inputs)}) -> {_specs(signature.outputs)}"
 
 

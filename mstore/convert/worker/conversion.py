@@ -1,17 +1,19 @@
 """From a checkpoint and an architecture to a SavedModel: the order of the steps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mstore.convert.request import KERAS_FORMATS, Sample, TraceRequest, TraceResult
 from mstore.convert.samples import write_samples
 from mstore.convert.worker.constants import Constant, constants
+from mstore.convert.worker.files_read import FilesRead
 from mstore.convert.worker.live import Weight
 from mstore.convert.worker.locating import listed
 from mstore.convert.worker.object_checkpoint import ObjectCheckpoint
 from mstore.convert.worker.preparing import Prepared
+from mstore.convert.worker.reads import Reads
 from mstore.convert.worker.rebuilding import unstable_constants
 from mstore.convert.worker.rehearsing import rehearse
 from mstore.convert.worker.saving import (
@@ -59,13 +61,16 @@ class _Conversion:
 def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str, Any]:
     """Serve one request to convert; see `mstore.convert.trace`."""
     request = TraceRequest.from_json(body)
-    source = _source(request, Path(body["scratch"]))
+    scratch, reads = Path(body["scratch"]), Reads()
+    files = FilesRead([request.checkpoint.parent, request.output, scratch])
+    source = _source(request, scratch, reads)
     stage("building")
     prepared = source.build()
     stage("restoring")
     work = _Conversion(request, source, prepared, source.restore(prepared))
     stage("tracing")
-    work.functions = _trace(prepared, request)
+    with reads.watching():
+        work.functions = _trace(prepared, request)
     traced = list(work.functions.values())
     weights = captured_weights(prepared.model, traced)
     _require_weights(weights)
@@ -73,24 +78,26 @@ def run_trace(body: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str
     _require_sources(work, weights, resources)
     found = constants(traced, prepared.model)
     _refuse_copies(work, found)
-    stage("checking")
-    _rehearse(work)
-    work.warnings += work.restored.warnings
-    work.warnings += cautions(prepared.entries, work.functions)
     stage("saving")
+    # Before the model is called: what is saved depends on nothing that calls leave behind.
     save(request.output, work.functions, weights, resources)
-    stage("checking")
-    _refuse_unstable(work, found)
+    if not request.dyed:
+        stage("checking")
+        _rehearse(work)
+        work.warnings += work.restored.warnings
+        work.warnings += cautions(prepared.entries, work.functions)
+        _refuse_unstable(work, found)
     write_samples(Path(body["samples"]), work.samples)
-    return _result(work, weights, resources).to_json()
+    result = _result(work, weights, resources)
+    return replace(result, code=files.digests(), read=tuple(reads.names)).to_json()
 
 
-def _source(request: TraceRequest, scratch: Path) -> Source:
+def _source(request: TraceRequest, scratch: Path, reads: Reads) -> Source:
     if request.format in KERAS_FORMATS:
         from mstore.convert.worker.keras_file import KerasFile  # noqa: PLC0415 - needs h5py
 
         return KerasFile(request, scratch)
-    return ObjectCheckpoint(request)
+    return ObjectCheckpoint(request, reads)
 
 
 def _trace(prepared: Prepared, request: TraceRequest) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from mstore.convert import arrays
 from mstore.convert.madeup import BATCHES, LENGTHS, TEXTS, choices
-from mstore.convert.request import spec_from_json
 from mstore.convert.worker.capi import Array, Library, Session, StatusError, carried, carrier
 from mstore.domain.signatures import TensorSpec
 from mstore.errors import LoadCheckError, MissingExtraError
@@ -47,7 +46,7 @@ def run_check(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, signature in request["signatures"].items():
         if name not in names:
             raise LoadCheckError(f"the SavedModel has no signature {name!r} when loaded")
-        specs = {key: spec_from_json(spec) for key, spec in signature["inputs"].items()}
+        specs = {key: TensorSpec.from_json(spec) for key, spec in signature["inputs"].items()}
         run = _Run(session, name, specs, names[name])
         if name in given:
             outputs[name] = run(given[name])

@@ -17,6 +17,7 @@ from mstore.errors import BuilderError, Error, InputError, UsageError
 from mstore.servable import Servable
 
 _FILE_MODULE = "mstore_builder"
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def load_builder(request: TraceRequest) -> Callable[..., Any]:
@@ -169,14 +170,8 @@ def users_code(what: str, request: TraceRequest) -> Iterator[None]:
 
 def where(exc: BaseException, request: TraceRequest) -> str:
     """Return `` (file:line)`` of the innermost line of the user's own code, if there is one."""
-    libraries = ("site-packages", "dist-packages", str(Path(__file__).parent))
     own = [
-        frame
-        for frame in traceback.extract_tb(exc.__traceback__)
-        if not any(part in frame.filename for part in libraries)
-        and not frame.filename.startswith("<")
-        and Path(frame.filename).suffix == ".py"
-        and not _is_standard_library(frame.filename)
+        frame for frame in traceback.extract_tb(exc.__traceback__) if is_own_code(frame.filename)
     ]
     if not own:
         return ""
@@ -186,5 +181,12 @@ def where(exc: BaseException, request: TraceRequest) -> str:
     return f" ({place}:{own[-1].lineno})"
 
 
-def _is_standard_library(filename: str) -> bool:
-    return Path(filename).is_relative_to(Path(inspect.__file__).parent)
+def is_own_code(filename: str) -> bool:
+    """Return whether a source file is the user's: not installed, not Python's, not mstore's."""
+    libraries = ("site-packages", "dist-packages", str(_PACKAGE))
+    return (
+        not any(part in filename for part in libraries)
+        and not filename.startswith("<")
+        and Path(filename).suffix == ".py"
+        and not Path(filename).is_relative_to(Path(inspect.__file__).parent)
+    )

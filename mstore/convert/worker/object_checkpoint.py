@@ -13,6 +13,7 @@ from mstore.convert.worker.locating import locate, name_of
 from mstore.convert.worker.matching import Bound, Match
 from mstore.convert.worker.naming import refuse_contradictions, refuse_unconfirmed
 from mstore.convert.worker.preparing import Prepared, prepare
+from mstore.convert.worker.reads import Reads
 from mstore.convert.worker.rebuilding import run_builder_again
 from mstore.convert.worker.restoring import assign, refresh_derived, restore
 from mstore.convert.worker.sources import Restored
@@ -29,14 +30,19 @@ class ObjectCheckpoint:
         "a list or dict; or let them be with --allow-unrestored NAME"
     )
 
-    def __init__(self, request: TraceRequest) -> None:
+    def __init__(self, request: TraceRequest, reads: Reads) -> None:
         """Open the checkpoint.
+
+        Args:
+            request: what was asked.
+            reads: notices whose values are read while layers compute what they derive.
 
         Raises:
             DamagedFileError: if TensorFlow cannot read it.
             InputError: if it has no object graph.
         """
         self._request = request
+        self._reads = reads
         self._trained = Trained(request.checkpoint)
         self._bindings: dict[int, Bound] = {}
         self._root = ""
@@ -55,7 +61,7 @@ class ObjectCheckpoint:
         refuse_unconfirmed(bindings.values(), self._request.allow_unrestored)
         bindings = choose(bindings, self._trained, self._request.weights)
         before = Snapshot(all_weights(prepared.model))
-        self._put(prepared, found, bindings)
+        self._put(prepared, found, bindings, self._reads)
         before.forget(bound.weight.variable.numpy() for bound in bindings.values())
         self._bindings, self._root = bindings, name_of(self._trained, found.node)
         unused = self._unused(bindings)
@@ -81,17 +87,19 @@ class ObjectCheckpoint:
         found = locate(prepared.model, self._trained, self._root)
         bindings = bind_unreached(prepared.model, self._trained, found)
         bindings = choose(bindings, self._trained, self._request.weights)
-        self._put(prepared, found, bindings)
+        self._put(prepared, found, bindings, Reads())
 
     def environment(self) -> Mapping[str, str]:
         """Return the version of tf-keras, if the builder uses it."""
         return environment()
 
-    def _put(self, prepared: Prepared, found: Match, bindings: Mapping[int, Bound]) -> None:
+    def _put(
+        self, prepared: Prepared, found: Match, bindings: Mapping[int, Bound], reads: Reads
+    ) -> None:
         path = self._trained.paths[found.node]
         restore(prepared.model, self._request.checkpoint, path, self._trained)
         assign(self._trained, bindings.values())
-        with users_code("a layer's finalize_state()", self._request):
+        with users_code("a layer's finalize_state()", self._request), reads.watching():
             refresh_derived(prepared.model)
 
     def _parts(self, keys: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,91 @@
+"""Makes a version by linking, where a program of the store fits the checkpoint."""
+
+from pathlib import Path
+
+from mstore.catalog.checkpoints import CheckpointRow
+from mstore.convert.process import has_tensorflow
+from mstore.domain.tensors import TensorTable
+from mstore.errors import UsageError
+from mstore.objects.manifest import Manifest
+from mstore.ops.choosing import Wanted, choose
+from mstore.ops.context import Context
+from mstore.ops.linking import Linked, link
+from mstore.ops.lint import ensure_servable
+from mstore.ops.made import ExportOptions, Made
+from mstore.ops.programs import LINKABLE, Recorded
+from mstore.ops.stored import tensor_table
+
+
+def link_checkpoint(
+    context: Context, row: CheckpointRow, options: ExportOptions, work: Path
+) -> Made | None:
+    """Link a checkpoint with the program that fits it; None where it has to be converted.
+
+    The result passes the lint, and TensorFlow's C++ loader where TensorFlow is installed.
+
+    Raises:
+        InputError: nothing is here to trace with, and no program fits.
+        UnknownReferenceError: there is no such program.
+        UsageError: the program that was named is not linkable, or more than one would do.
+        LintError: TensorFlow Serving could not serve the result.
+        LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
+        DamagedStoreError: the store cannot give the bytes that are on record.
+    """
+    manifest = context.manifest(row.manifest)
+    if row.checkpoint.format != LINKABLE or manifest.architecture is not None:
+        if options.program is not None:
+            raise UsageError(
+                f"a checkpoint of the format {row.checkpoint.format} is not linked"
+                + (", as it carries a graph of its own" if manifest.architecture else ""),
+                hint="export it without --program",
+            )
+        return None
+    if options.trace:
+        return None
+    trained = tensor_table(context, manifest)
+    wanted = Wanted(options.builder, options.search_path, options.parameters, options.program)
+    recorded = choose(context, row.checkpoint, trained, wanted)
+    if recorded is None:
+        return None
+    linked = _link(context, recorded, manifest, trained)
+    return _checked(context, recorded, linked, options, work / "linked")
+
+
+def _link(context: Context, recorded: Recorded, manifest: Manifest, trained: TensorTable) -> Linked:
+    size = sum(tensor.size for tensor in trained)
+    context.progress.start(f"linking with program {recorded.program.id[:12]}", size)
+    try:
+        return link(context, recorded, manifest, trained)
+    finally:
+        context.progress.finish()
+
+
+def _checked(
+    context: Context, recorded: Recorded, linked: Linked, options: ExportOptions, target: Path
+) -> Made:
+    program, runs = recorded.program, has_tensorflow()
+    context.progress.start("running the model" if runs else "checking the model", None)
+    try:
+        linked.write(context, target, values=runs)
+        warnings = ensure_servable(target, options.allow_lint)
+        if runs:
+            # What runs the model brings numpy along.
+            from mstore.convert.check import check  # noqa: PLC0415
+
+            check(target, program.signatures, dims=recorded.dims, timeout=options.timeout)
+    finally:
+        context.progress.finish()
+    load = "passed" if runs else "skipped"
+    return Made(
+        "link",
+        linked,
+        linked.proven,
+        program.signatures,
+        linked.records,
+        builder=program.builder,
+        parameters=program.parameters,
+        root=program.root,
+        environment=program.environment,
+        warnings=(*program.warnings, *warnings),
+        checks={"weights": "proven", "load": load, "parity": "skipped"},
+    )
