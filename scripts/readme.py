@@ -1,8 +1,9 @@
-"""Write the tables of README.md that repeat what the code says: commands and errors.
+"""Write the tables of README.md that repeat what is said elsewhere: commands, errors, models.
 
 `python scripts/readme.py` brings the file up to date; tests/test_gates.py fails when it is not.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,19 @@ from mstore import errors
 from mstore.cli.app import app
 
 README = Path(__file__).parents[1] / "README.md"
+MODELS = Path(__file__).parents[1] / "docs" / "models.json"
+FORMS = (
+    "TF checkpoint",
+    ".keras",
+    ".keras directory",
+    ".weights.h5",
+    ".weights.json",
+    "legacy .h5",
+    "SavedModel",
+    "TF1 V2 + .meta",
+    "TF1 V1 + .meta",
+)
+"""The columns of the table of models, in order."""
 
 
 def command_table() -> str:
@@ -54,9 +68,21 @@ def _leaves(kind: type[errors.Error]) -> list[type[errors.Error]]:
     return own + [leaf for item in below for leaf in _leaves(item)]
 
 
+def model_table() -> str:
+    """Return one row for each kind of model: what came of it in each format."""
+    cells = json.loads(MODELS.read_text(encoding="utf-8"))
+    forms = [form for form in FORMS if any(form in row for row in cells.values())]
+    rows = ["| kind | " + " | ".join(forms) + " |", "|---|" + "---|" * len(forms)]
+    for kind, row in sorted(cells.items()):
+        shown = " | ".join(row.get(form, "") for form in forms)
+        rows.append(f"| {kind.replace('_', ' ')} | {shown} |")
+    return "\n".join(rows)
+
+
 def updated(text: str) -> str:
     """Return the README's text with its tables made again."""
-    for name, table in (("commands", command_table()), ("errors", error_table())):
+    tables = {"commands": command_table(), "errors": error_table(), "models": model_table()}
+    for name, table in tables.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = pattern.subn(
             lambda found, table=table: found[1] + table + "\n" + found[2], text

@@ -63,12 +63,13 @@ class FilesRead:
             self._note(os.fsdecode(path))
 
     def _noting(self, original: Callable[..., None]) -> Callable[..., None]:
-        def create(thing: Any, path: Any, *arguments: Any, **options: Any) -> None:
-            if isinstance(path, (str, bytes, os.PathLike)) and not any(
-                mark in str(argument) for argument in arguments[:1] for mark in _WRITING
-            ):
+        def create(thing: Any, *arguments: Any, **options: Any) -> None:
+            path, mode = (*arguments, None, None)[:2]
+            path = path if path is not None else options.get("name", options.get("path"))
+            mode = str(options.get("mode", mode))
+            if isinstance(path, (str, bytes, os.PathLike)) and not set(mode) & set(_WRITING):
                 self._note(os.fsdecode(path))
-            original(thing, path, *arguments, **options)
+            original(thing, *arguments, **options)
 
         return create
 
