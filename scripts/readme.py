@@ -69,14 +69,24 @@ def _leaves(kind: type[errors.Error]) -> list[type[errors.Error]]:
 
 
 def model_table() -> str:
-    """Return one row for each kind of model: what came of it in each format."""
+    """Return one row for each kind of model, what came of it in each format, and why not."""
     cells = json.loads(MODELS.read_text(encoding="utf-8"))
     forms = [form for form in FORMS if any(form in row for row in cells.values())]
     rows = ["| kind | " + " | ".join(forms) + " |", "|---|" + "---|" * len(forms)]
+    reasons: dict[str, int] = {}
     for kind, row in sorted(cells.items()):
-        shown = " | ".join(row.get(form, "") for form in forms)
+        shown = " | ".join(_cell(row.get(form, ""), reasons) for form in forms)
         rows.append(f"| {kind.replace('_', ' ')} | {shown} |")
-    return "\n".join(rows)
+    notes = [f"{number}. {reason}" for reason, number in reasons.items()]
+    return "\n".join([*rows, "", *notes])
+
+
+def _cell(cell: str, reasons: dict[str, int]) -> str:
+    """Return what stands in the table; the message of a refusal becomes a numbered note."""
+    verdict, _, reason = cell.partition(", ")
+    if not verdict.startswith("refused"):
+        return cell
+    return f"refused [{reasons.setdefault(reason, len(reasons) + 1)}]"
 
 
 def updated(text: str) -> str:

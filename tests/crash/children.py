@@ -105,7 +105,7 @@ def drive(function: str, *arguments: str | Path) -> Any:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

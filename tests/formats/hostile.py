@@ -5,12 +5,12 @@ Run as a process of its own, so that its memory can be measured: prints one JSON
 
 import io
 import json
+import os
 import random
 import re
 import struct
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -473,6 +473,11 @@ def outcome(case: Callable[[], object]) -> str:
     return "read"
 
 
+def processor_seconds() -> float:
+    """Return the time that this process and its children took; a busy machine does not count."""
+    return sum(os.times()[:4])
+
+
 def peak_kib() -> int:
     # ru_maxrss would count the parent's memory from before exec.
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -494,9 +499,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for run in runs_of(sys.argv[1], directory):
-            start = time.monotonic()
+            start = processor_seconds()
             outcomes[outcome(run)] += 1
-            slowest = max(slowest, time.monotonic() - start)
+            slowest = max(slowest, processor_seconds() - start)
     report = {"outcomes": outcomes, "seconds": slowest, "kib": peak_kib()}
     json.dump(report, sys.stdout)
 

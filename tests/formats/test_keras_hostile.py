@@ -33,14 +33,15 @@ from tests.formats.keras_writer import (
 )
 
 ROOT = Path(__file__).parents[2]
-MUTANTS = int(os.environ.get("MSTORE_MUTANTS", "25"))
+MUTANTS = 1000
 MEMORY_KIB = 300_000
 
 
-def report_of(*arguments: str) -> Any:
+def report_of(*arguments: str, forked: bool = False) -> Any:
     result = subprocess.run(
         [sys.executable, "-m", "tests.formats.hostile_keras", *arguments],
         cwd=ROOT,
+        env={**os.environ, "FORKED": "1" if forked else ""},
         capture_output=True,
         check=False,
     )
@@ -50,12 +51,17 @@ def report_of(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutants_end_in_words_or_are_read(name: str) -> None:
-    report = report_of(str(MUTANTS), name)
+    report = report_of(str(MUTANTS), name, forked=True)
     assert sum(report["outcomes"].values()) == MUTANTS
     assert len(report["outcomes"]) > 3
     assert report["strays"] == []
     assert report["kib"] < MEMORY_KIB
     assert report["seconds"] < 10
+
+
+@pytest.mark.parametrize("name", ["archive", "shards", "legacy"])
+def test_a_fork_reads_as_a_process_that_was_started(name: str) -> None:
+    assert report_of("12", name)["outcomes"] == report_of("12", name, forked=True)["outcomes"]
 
 
 @pytest.mark.parametrize("case", CASES)

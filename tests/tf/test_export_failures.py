@@ -83,11 +83,11 @@ def test_a_builder_that_hangs_is_killed_with_its_children(
             builder_args={"marker": str(marker)},
             timeout=10,
         )
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert "10 s" in caught.value.message
     assert "waiting for the cluster" in caught.value.message
     pids = [int(pid) for pid in marker.read_text().split()]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while list(_alive(pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(_alive(pids))

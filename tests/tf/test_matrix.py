@@ -267,7 +267,7 @@ def test_a_kind_in_a_format_is_right_or_refused(kind: str, form: str, pending: P
     if cell.refusal is not None:
         assert words is not None, cell.refusal.message
         assert words in cell.refusal.message + cell.refusal.hint
-        record(kind, form, f"refused: {cell.refusal.code}")
+        record(kind, form, f"refused: {cell.refusal.code}, {cell.refusal.message}")
         return
     assert words is None
     assert cell.outputs is not None
