@@ -77,8 +77,13 @@ def model_table() -> str:
     for kind, row in sorted(cells.items()):
         shown = " | ".join(_cell(row.get(form, ""), reasons) for form in forms)
         rows.append(f"| {kind.replace('_', ' ')} | {shown} |")
-    notes = [f"{number}. {reason}" for reason, number in reasons.items()]
+    notes = [f"{number}. {_one_line(reason)}" for reason, number in reasons.items()]
     return "\n".join([*rows, "", *notes])
+
+
+def _one_line(message: str) -> str:
+    head, *details = [line.strip() for line in message.splitlines()]
+    return " ".join([head, "; ".join(details)]).strip()
 
 
 def _cell(cell: str, reasons: dict[str, int]) -> str:
