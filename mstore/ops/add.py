@@ -134,6 +134,13 @@ def _ingest(context: Context, writer: PackWriter | None, sources: list[Source]) 
 
 def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoint:
     """Answer for a checkpoint that was there already: give it new tags, refuse other metrics."""
+    _ensure_same_metrics(found, options)
+    for name in sorted(set(options.tags) - set(found.tags)):
+        found = tag(context, found.id, name)
+    return found
+
+
+def _ensure_same_metrics(found: Checkpoint, options: AddOptions) -> None:
     other = {k: v for k, v in options.metrics.items() if found.metrics.get(k) != v}
     if other:
         raise ConflictError(
@@ -141,9 +148,6 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
             + ", ".join(f"{k} is {found.metrics.get(k)}, not {v}" for k, v in other.items()),
             hint="what was recorded stays as it is; add it to another run (--run NAME) if need be",
         )
-    for name in sorted(set(options.tags) - set(found.tags)):
-        found = tag(context, found.id, name)
-    return found
 
 
 def _step(opened: OpenCheckpoint, options: AddOptions) -> tuple[int, str, str | None]:
@@ -244,6 +248,9 @@ class _Adding:
                 return row.checkpoint
             if not self.options.replace:
                 raise self._conflict(row)
+        replaced = queries.by_id(connection, self.draft.id)
+        if replaced is not None:  # it comes back, as it was
+            _ensure_same_metrics(replaced.checkpoint, self.options)
         return None
 
     def _conflict(self, row: CheckpointRow | None) -> ConflictError:

@@ -26,10 +26,11 @@ LARGE = 1 << 16
 """Bytes of a tensor that gets a chunk of its own."""
 
 
-def make_checkpoint(prefix: Path, step: int) -> Path:
-    """Write a checkpoint of two large tensors, one of which is the same at every step."""
+def make_checkpoint(prefix: Path, step: int, value: float | None = None) -> Path:
+    """Write a checkpoint of two large tensors, one of which is the same in all of them."""
+    head = struct.pack("<f", step if value is None else value)
     values = {
-        b"head" + SUFFIX: Value(FLOAT32, (LARGE // 4,), struct.pack("<f", step) * (LARGE // 4)),
+        b"head" + SUFFIX: Value(FLOAT32, (LARGE // 4,), head * (LARGE // 4)),
         b"step" + SUFFIX: Value(INT64, (), struct.pack("<q", step)),
         b"trunk" + SUFFIX: Value(FLOAT32, (LARGE // 2,), struct.pack("<f", 0.5) * (LARGE // 2)),
     }

@@ -146,6 +146,8 @@ def test_replacing_keeps_the_old_content_and_it_can_come_back(store: Store, tmp_
     assert {item.id for item in store.list(superseded=True)} == {first.id, second.id}
     old = store.show(first.id[:16])
     assert old.to_json()["superseded"] is True
+    with pytest.raises(ConflictError, match="with other metrics: loss is None"):
+        added(store, tmp_path / "a" / "ckpt-5", replace=True, metrics={"loss": 0.5})
     back = added(store, tmp_path / "a" / "ckpt-5", replace=True)
     assert back.id == first.id
     assert [item.id for item in store.list()] == [first.id]

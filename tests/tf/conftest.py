@@ -1,6 +1,7 @@
 """Keeps TensorFlow on the processor and quiet, as training code on a build server would."""
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Give the weights of each test the same initial values in every run."""
+    if "keras" in sys.modules:
+        from tests.tf.forking import SEED  # noqa: PLC0415 - imports TensorFlow
+
+        sys.modules["keras"].utils.set_random_seed(SEED)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,9 @@ from mstore.errors import Error
 
 _T = TypeVar("_T")
 LIMIT = 180.0
+SEED = 7
+"""For initial weights, so that a run of the tests can be repeated."""
+
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "KERAS_BACKEND": "tensorflow"}
 
 
@@ -54,7 +57,7 @@ class Forks:
 
     def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run a function of a module in a fork, and return what it returns."""
-        result: _T = self._pool.apply_async(function, arguments).get(LIMIT)
+        result: _T = self._pool.apply_async(_seeded, (function, *arguments)).get(LIMIT)
         return result
 
     def trace(self, request: TraceRequest, *, timeout: float | None = None) -> TraceResult:
@@ -66,6 +69,13 @@ class Forks:
             if "error" in answer:
                 raise _error(answer["error"], b"")
             return replace(TraceResult.from_json(answer), samples=read_samples(file))
+
+
+def _seeded(function: Callable[..., _T], *arguments: Any) -> _T:
+    import keras  # noqa: PLC0415 - in the fork alone
+
+    keras.utils.set_random_seed(SEED)
+    return function(*arguments)
 
 
 def _convert(body: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,6 +23,7 @@ from tests.tf.exporting import (
     model_of,
     train,
 )
+from tests.tf.forking import SEED
 
 Feed = dict[str, Any]
 RNG = np.random.default_rng(3)
@@ -134,6 +136,7 @@ class Trained:
 
 def trained(name: str, directory: Path) -> Trained:
     feed, reference = CASES[name]
+    keras.utils.set_random_seed(SEED)
     model = model_of(getattr(VARIED, name)())
     norm = None
     if name.startswith("normalized"):
