@@ -112,6 +112,25 @@ def settle(connection: sa.Connection, directory: Path) -> Position:
     return found
 
 
+def why_not_whole(connection: sa.Connection, directory: Path) -> str:
+    """Return what is wrong with the ledger of a catalog, or an empty text.
+
+    Args:
+        connection: in a transaction that only reads; others may write meanwhile.
+        directory: where the ledger is.
+    """
+    at = position(connection)
+    if at is None:
+        return ""
+    history = read_history(directory / FILE)
+    if history.damaged:
+        return f"{history.damaged} of its entries are damaged or missing"
+    # One that was begun anew since then does not list it, and tells all the same.
+    if at.number >= history.first and at.digest not in {mark.digest for mark in history.marks}:
+        return "the catalog's last entry is not in it"
+    return ""
+
+
 class _Writing:
     """Appends the entries of one transaction."""
 

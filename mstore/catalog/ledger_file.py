@@ -178,6 +178,11 @@ class History:
         """How many gaps there are: places where entries were and cannot be read."""
         return sum(not mark.follows for mark in self.marks)
 
+    @property
+    def first(self) -> int:
+        """Number of the first entry that counts; 0 where there is none."""
+        return self.marks[0].number if self.marks else 0
+
 
 def read_history(path: Path) -> History:
     """Read a ledger, and drop the entries whose transactions never ended.

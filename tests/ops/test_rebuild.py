@@ -261,6 +261,22 @@ def test_a_damaged_entry_is_said_and_what_packs_know_comes_back(
         ensure_rebuilt(again, root)
 
 
+def test_a_damaged_ledger_is_found_and_begun_anew(store: Store, tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        added(store, checkpoint(tmp_path / f"ckpt-{step}"))
+    path = store.path / "ledger"
+    whole = path.read_bytes()
+    for line in read_lines(path):
+        for place in (line.start, line.start + 64, line.end - 30, line.end - 1):
+            flip(path, place)
+            assert [finding.kind for finding in store.verify().findings] == ["ledger"]
+            path.write_bytes(whole)
+    flip(path, list(read_lines(path))[1].start)
+    assert Store.rebuild(tmp_path / PROJECT).complete  # the catalog knows what the ledger lost
+    assert store.verify().clean
+    ensure_rebuilt(store, tmp_path / PROJECT)
+
+
 def test_a_damaged_pack_is_said(store: Store, tmp_path: Path) -> None:
     added(store, checkpoint(tmp_path / "ckpt-1"))
     added(store, checkpoint(tmp_path / "ckpt-2", {"other": floats(3.0)}))
