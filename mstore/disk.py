@@ -94,6 +94,16 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make the contents of a file durable."""
+    step("fsync", path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class NewFile:
     """A file that does not exist yet, written from front to back.
 
@@ -162,6 +172,37 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 
 _sync_file_range = _find_sync_file_range()
+
+
+def append(path: Path, data: bytes, *, durable: bool) -> None:
+    """Write ``data`` behind what a file holds, which is made if need be.
+
+    Args:
+        path: the file.
+        data: what to append; a crash may leave the beginning of it.
+        durable: whether to return only when it is on disk. A file that was made just now always is.
+    """
+    fresh = not path.exists()
+    step("append", path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[_written(descriptor, left, path) :]
+        if durable or fresh:
+            step("fsync", path)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if fresh:
+        sync_directory(path.parent)
+
+
+def _written(descriptor: int, part: memoryview, path: Path) -> int:
+    written = os.write(descriptor, part)
+    if not written:  # a broken file system; asking again might never end
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    return written
 
 
 def write_sparse(path: Path, size: int, parts: Mapping[int, bytes]) -> None:

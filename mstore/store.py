@@ -23,7 +23,8 @@ from mstore.domain.records import (
     Version,
 )
 from mstore.domain.tensors import TensorTable
-from mstore.errors import Error, StoreNotFoundError, UsageError
+from mstore.domain.upkeep import RebuildReport
+from mstore.errors import DamagedStoreError, Error, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
@@ -34,6 +35,7 @@ from mstore.ops.background import PendingAdd
 from mstore.ops.context import Context
 from mstore.ops.live import ensure_saved
 from mstore.ops.opened import OpenCheckpoint
+from mstore.ops.rebuild import CATALOG, rebuild
 from mstore.ops.tag import tag
 from mstore.ops.verify import verify
 
@@ -45,6 +47,9 @@ StrPath = str | os.PathLike[str]
 
 DIRECTORY = ".mstore"
 """Name of the directory that is a store."""
+
+MARKER = "format"
+"""File by which a directory is known as a store."""
 
 _FORMAT = "mstore store 1\n"
 
@@ -77,7 +82,7 @@ class Store:
         """Open the store at ``path``; `open` finds it for you."""
         self.path = path
         self.created = False
-        engine = connect(path / "catalog.db")
+        engine = connect(path / CATALOG)
         self._context = Context(path, engine, progress or NoProgress())
         with disk.os_errors(f"the store {path} cannot be opened"):
             ensure_current(engine)
@@ -118,15 +123,26 @@ class Store:
             StoreNotFoundError: there is none.
             StoreVersionError: it was written by a newer mstore.
         """
-        start = Path(path).absolute()
-        for place in [start] if exact else [start, *start.parents]:
-            for candidate in (place / DIRECTORY, place):
-                if candidate.name == DIRECTORY and (candidate / "catalog.db").is_file():
-                    return cls(candidate, progress)
-        raise StoreNotFoundError(
-            f"there is no store in {start}" + ("" if exact else " or above it"),
-            hint="make one: mstore init",
-        )
+        found = _find(path, exact=exact)
+        _ensure_catalog(found)
+        return cls(found, progress)
+
+    @staticmethod
+    def rebuild(
+        path: StrPath = ".", *, exact: bool = False, progress: Progress | None = None
+    ) -> RebuildReport:
+        """Make the catalog of a store again, from the packs and the ledger.
+
+        Args:
+            path: where to begin to look, as for `open`.
+            exact: look nowhere else.
+            progress: hears of long work.
+
+        Raises:
+            StoreNotFoundError: there is none.
+            StoreVersionError: it was written by a newer mstore.
+        """
+        return rebuild(_find(path, exact=exact), progress)
 
     def close(self) -> None:
         """Close the connections to the catalog."""
@@ -421,11 +437,11 @@ def _create(parent: Path, path: Path) -> bool:
         staged = work / DIRECTORY
         for directory in (staged, staged / "packs", staged / "tmp"):
             disk.make_directory(directory)
-        marker = disk.NewFile(staged / "format")
+        marker = disk.NewFile(staged / MARKER)
         marker.write(_FORMAT.encode())
         marker.sync()
         marker.close()
-        engine = connect(staged / "catalog.db")
+        engine = connect(staged / CATALOG)
         try:
             ensure_current(engine)
         finally:
@@ -436,6 +452,27 @@ def _create(parent: Path, path: Path) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def _find(path: StrPath, *, exact: bool) -> Path:
+    """Return the ``.mstore`` directory in ``path``, or in the nearest directory above it."""
+    start = Path(path).absolute()
+    for place in [start] if exact else [start, *start.parents]:
+        for candidate in (place / DIRECTORY, place):
+            if candidate.name == DIRECTORY and (candidate / MARKER).is_file():
+                return candidate
+    raise StoreNotFoundError(
+        f"there is no store in {start}" + ("" if exact else " or above it"),
+        hint="make one: mstore init",
+    )
+
+
+def _ensure_catalog(path: Path) -> None:
+    if not (path / CATALOG).is_file():
+        raise DamagedStoreError(
+            f"the store {path} has lost its catalog",
+            hint="make it again from the packs and the ledger: mstore fsck --rebuild",
+        )
 
 
 def _options(model: Any, **options: Any) -> AddOptions:

@@ -106,10 +106,24 @@ def insert_checkpoint(
             for name, value in checkpoint.metrics.items()
         ]
         connection.execute(sa.insert(metrics), rows)
-    marks = [{"fingerprint": mark, "checkpoint": seq} for mark in set(fingerprints)]
+    insert_fingerprints(connection, seq, fingerprints)
+    return seq
+
+
+def insert_fingerprints(
+    connection: sa.Connection, checkpoint: int, fingerprints: Iterable[int]
+) -> None:
+    """Write down which tensors a checkpoint holds."""
+    marks = [{"fingerprint": mark, "checkpoint": checkpoint} for mark in set(fingerprints)]
     if marks:
         connection.execute(sa.insert(tensors), marks)
-    return seq
+
+
+def manifests(connection: sa.Connection) -> list[tuple[int, str, bytes]]:
+    """Return key, id and manifest of every checkpoint, in the order they came."""
+    query = sa.select(checkpoints.c.seq, checkpoints.c.id, checkpoints.c.manifest)
+    rows = connection.execute(query.order_by(checkpoints.c.seq))
+    return [(row.seq, row.id, row.manifest) for row in rows]
 
 
 def set_tag(connection: sa.Connection, model: int, name: str, checkpoint: int) -> None:

@@ -97,10 +97,21 @@ def add_pack(
         sa.insert(packs).values(name=name, bytes=size, created_at=at)
     ).inserted_primary_key
     assert seq is not None  # noqa: S101 - SQLAlchemy returns it for a single row
+    add_objects(connection, seq[0], entries)
+
+
+def pack_keys(connection: sa.Connection) -> list[tuple[int, str]]:
+    """Return key and name of every pack, in the order they came."""
+    rows = connection.execute(sa.select(packs.c.seq, packs.c.name).order_by(packs.c.seq))
+    return [(row.seq, row.name) for row in rows]
+
+
+def add_objects(connection: sa.Connection, pack: int, entries: Iterable[Placed]) -> None:
+    """Record the objects of a pack; one that another pack holds already stays there."""
     rows = [
         {
             "id": entry.id,
-            "pack": seq[0],
+            "pack": pack,
             "kind": entry.kind,
             "codec": entry.codec,
             "offset": entry.offset,

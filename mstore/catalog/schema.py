@@ -9,10 +9,10 @@ import mstore
 from mstore.catalog.engine import reading, writing
 from mstore.errors import StoreVersionError
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration; a test holds it against the scripts."""
 
-KNOWN = frozenset({"0001", HEAD})
+KNOWN = frozenset({"0001", "0002", HEAD})
 """Revisions that this program can bring up to `HEAD`."""
 
 
@@ -45,17 +45,32 @@ def ensure_current(engine: sa.Engine) -> None:
     if found == HEAD:
         return
     if found is not None and found not in KNOWN:
-        raise StoreVersionError(
-            f"this store was written by a newer mstore (its catalog is at {found}, "
-            f"this program knows up to {HEAD})",
-            hint="upgrade mstore: pip install --upgrade mstore",
-        )
-    with _UPGRADING, writing(engine) as connection:
+        raise _too_new(f"its catalog is at {found}")
+    with _UPGRADING, writing(engine, journaled=False) as connection:
         if revision(connection) != HEAD:
             _upgrade(connection)
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def upgrade(connection: sa.Connection, to: str) -> None:
+    """Bring a catalog up to a revision, in the caller's transaction.
+
+    Raises:
+        StoreVersionError: this program does not know the revision.
+    """
+    if to not in KNOWN:
+        raise _too_new(f"its ledger is at {to}")
+    with _UPGRADING:
+        _upgrade(connection, to)
+
+
+def _too_new(what: str) -> StoreVersionError:
+    return StoreVersionError(
+        f"this store was written by a newer mstore ({what}, this program knows up to {HEAD})",
+        hint="upgrade mstore: pip install --upgrade mstore",
+    )
+
+
+def _upgrade(connection: sa.Connection, to: str = HEAD) -> None:
     from alembic import command  # noqa: PLC0415 - half a second that an up-to-date store saves
     from alembic.config import Config  # noqa: PLC0415 - the same
 
@@ -63,4 +78,4 @@ def _upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

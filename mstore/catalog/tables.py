@@ -186,3 +186,14 @@ events = Table(
     Column("path", Text),
     Column("message", Text),
 )
+
+# One row: which entry of the ledger's file was written last, and where in the file it stands.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+)

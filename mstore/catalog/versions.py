@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -48,6 +49,12 @@ def allocate(connection: sa.Connection, model: str, floor: int) -> int:
         )
     connection.execute(sa.update(models).where(key).values(next_version=number + 1))
     return number
+
+
+def use_up(connection: sa.Connection, model: str, number: int) -> None:
+    """Never allocate a model's numbers up to ``number`` again."""
+    here = sa.and_(models.c.name == model, models.c.next_version <= number)
+    connection.execute(sa.update(models).where(here).values(next_version=number + 1))
 
 
 def insert_version(
@@ -104,13 +111,16 @@ def find_versions(
         query = query.where(versions.c.digest == digest)
     query = query.order_by(models.c.name, versions.c.number.desc()).limit(limit)
     return [
-        VersionRow(row.seq, row.checkpoint, row.manifest, row.record, _version(row.body))
+        VersionRow(
+            row.seq, row.checkpoint, row.manifest, row.record, read_version(json.loads(row.body))
+        )
         for row in connection.execute(query)
     ]
 
 
-def _version(text: str) -> Version:
-    body = json.loads(text)
+def read_version(body: dict[str, Any]) -> Version:
+    """Return the version that `Version.to_json` wrote; names it does not know are passed over."""
+    body = dict(body)
     body["signatures"] = {
         name: Signature.from_json(sig) for name, sig in body["signatures"].items()
     }

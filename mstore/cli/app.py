@@ -11,6 +11,7 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     checkout,
     diff,
     export,
+    fsck,
     init,
     lint,
     list_,

@@ -15,6 +15,7 @@ from mstore.errors import Error, IntegrityError, PartialError, StoreNotFoundErro
 if TYPE_CHECKING:
     from mstore.domain.lint import LintReport
     from mstore.domain.records import AuditReport
+    from mstore.domain.upkeep import RebuildReport
     from mstore.store import Store
 
 
@@ -43,6 +44,21 @@ class Session:
 
         named = self.settings.store_path()
         return Store.open(
+            named if named is not None else Path.cwd(),
+            exact=named is not None,
+            progress=self.progress,
+        )
+
+    def rebuild(self) -> "RebuildReport":
+        """Make the catalog again of the store that would be opened, which may be past opening.
+
+        Raises:
+            StoreNotFoundError: there is none.
+        """
+        from mstore.store import Store  # noqa: PLC0415 - loads SQLAlchemy
+
+        named = self.settings.store_path()
+        return Store.rebuild(
             named if named is not None else Path.cwd(),
             exact=named is not None,
             progress=self.progress,

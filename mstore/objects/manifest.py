@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+from mstore.domain.canonical import canonical
 from mstore.domain.tensors import DECODED, DTYPES, Tensor, TensorTable
 from mstore.errors import DamagedStoreError
 
@@ -186,14 +187,6 @@ def _tensor(key: str, dtype: str, shape: list[int], *others: Any) -> Tensor:
     sliced = others[5:] == (True,)
     places = (shard, offset, size, crc32c)
     return Tensor(bytes.fromhex(key), dtype, tuple(shape), *places, name, sliced)
-
-
-def canonical(value: object) -> bytes:
-    """Return JSON with sorted keys, no spaces and no NaN, in UTF-8: equal values, equal bytes."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
 
 
 def coalesce(pieces: Iterable[Piece]) -> tuple[Piece, ...]:

@@ -15,6 +15,7 @@ from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.engine import reading, writing
+from mstore.domain.canonical import canonical
 from mstore.domain.names import check_name, check_tag
 from mstore.domain.records import Checkpoint, Event
 from mstore.domain.tensors import TensorTable
@@ -22,7 +23,7 @@ from mstore.errors import ConflictError, DamagedFileError, InputError, UsageErro
 from mstore.formats.detect import step_in_name
 from mstore.formats.layout import Layout
 from mstore.objects.ingest import Source, ingest
-from mstore.objects.manifest import Manifest, canonical
+from mstore.objects.manifest import Manifest
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.opened import OpenCheckpoint
@@ -230,7 +231,7 @@ class _Adding:
         record = writer.add(RECORD, self._record(manifest)).id
         name = writer.seal()
         draft = replace(self.draft, stored_bytes=writer.size)
-        with writing(self.context.engine) as connection:
+        with writing(self.context.engine, in_pack=True) as connection:
             existing = self._existing(connection)
             if existing is not None:
                 return existing

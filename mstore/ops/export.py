@@ -13,9 +13,10 @@ from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.engine import writing
 from mstore.catalog.versions import VersionRow
+from mstore.domain.canonical import canonical
 from mstore.domain.records import Event, FileRecord, Version
 from mstore.errors import Error, InputError
-from mstore.objects.manifest import Manifest, canonical
+from mstore.objects.manifest import Manifest
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.hashing import STATEMENT_PATH, version_digest

@@ -14,10 +14,11 @@ from mstore.catalog.programs import ProgramRow
 from mstore.convert.builders import split
 from mstore.convert.fingerprint import FILE_NAME as FINGERPRINT
 from mstore.convert.template import Template
+from mstore.domain.canonical import canonical
 from mstore.domain.programs import Program
 from mstore.domain.structure import Part
 from mstore.errors import DamagedStoreError
-from mstore.objects.manifest import Manifest, ManifestFile, Piece, canonical
+from mstore.objects.manifest import Manifest, ManifestFile, Piece
 from mstore.objects.packs import CHUNK, MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, whoami
 

@@ -11,8 +11,8 @@ from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
 from mstore.catalog.versions import VersionRow
+from mstore.domain.canonical import canonical
 from mstore.domain.records import Deployment, Event, FileRecord, Version
-from mstore.objects.manifest import canonical
 from mstore.objects.packs import RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.hashing import file_sha256

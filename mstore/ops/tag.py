@@ -5,9 +5,9 @@ from mstore.catalog import checkpoints as queries
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
+from mstore.domain.canonical import canonical
 from mstore.domain.names import check_tag
 from mstore.domain.records import Checkpoint, Event
-from mstore.objects.manifest import canonical
 from mstore.objects.packs import RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.resolve import resolve_checkpoint

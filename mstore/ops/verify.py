@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from mstore.catalog import checkpoints, objects, versions
+from mstore.catalog import checkpoints, journal, objects, versions
 from mstore.catalog.engine import reading
 from mstore.domain.records import Finding, VerifyReport
 from mstore.errors import DamagedStoreError, InputError
@@ -48,6 +48,9 @@ def verify(context: Context) -> VerifyReport:
     with reading(context.engine) as connection:
         packs = list(objects.all_packs(connection))
         _check_catalog(connection, tally)
+        reason = journal.why_not_whole(connection, context.root)
+    if reason:
+        tally.findings.append(Finding("ledger", journal.FILE, reason))
     context.progress.start("verifying", sum(size for _, size in packs))
     try:
         for name, size in packs:

@@ -176,6 +176,19 @@ def test_verify_is_clean_and_exits_13_after_damage(cli: Cli, store: Path, name: 
     assert result.json["findings"]
 
 
+def test_a_lost_catalog_is_made_again(cli: Cli, store: Path) -> None:
+    before = {name: cli(name, "--json").out for name in ("list", "log")}
+    for path in store.glob("catalog.db*"):
+        path.unlink()
+    lost = cli("list", "--json")
+    assert (lost.status, lost.error["code"]) == (13, "damaged-store")
+    assert "mstore fsck --rebuild" in lost.error["hint"]
+    made = cli("fsck", "--rebuild", "--json")
+    assert (made.status, made.json["complete"], made.json["checkpoints"]) == (0, True, 3)
+    assert "3 checkpoints" in cli("fsck", "--rebuild").out
+    assert {name: cli(name, "--json").out for name in ("list", "log")} == before
+
+
 def test_audit_of_no_version_exits_13_and_says_so(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = cli("audit", "empty", "--json")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mstore.domain.canonical import canonical
 from mstore.errors import DamagedStoreError
-from mstore.objects.manifest import Manifest, ManifestFile, Piece, canonical, coalesce
+from mstore.objects.manifest import Manifest, ManifestFile, Piece, coalesce
 
 CHUNKS = st.sampled_from([bytes([n]) * 32 for n in range(3)])
 PIECES = st.builds(Piece, CHUNKS, st.integers(0, 50), st.integers(1, 20))

@@ -7,7 +7,7 @@ from mstore.cli.registry import command
 from mstore.cli.session import Session
 
 
-@command("verify", aliases=("fsck",), examples=("mstore verify", "mstore verify --json"))
+@command("verify", examples=("mstore verify", "mstore verify --json"))
 def verify(session: Session) -> None:
     """Check every byte of the store; change nothing.
 

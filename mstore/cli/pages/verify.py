@@ -12,12 +12,13 @@ def verify_page(report: VerifyReport) -> Page:
         f"{report.versions} versions, {size(report.bytes)} read"
     )
     lines = [Line(counts)]
-    lines += [_line("damage", item, "red") for item in report.findings]
-    lines += [_line("note", item, "") for item in report.notes]
+    lines += [finding_line("damage", item, "red") for item in report.findings]
+    lines += [finding_line("note", item, "") for item in report.notes]
     found = len(report.findings)
     lines.append(Line("clean", "green") if report.clean else Line(f"{found} damaged", "red"))
     return Page(report.to_json(), tuple(item.subject for item in report.findings), tuple(lines))
 
 
-def _line(word: str, item: Finding, style: str) -> Line:
+def finding_line(word: str, item: Finding, style: str) -> Line:
+    """Return one line for a finding."""
     return Line(f"{word}: {item.kind}: {item.subject}: {item.detail}", style)

@@ -1,0 +1,328 @@
+"""Take up what only packs know: events whose entry in the ledger is lost."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from mstore.catalog import checkpoints as queries
+from mstore.catalog import objects
+from mstore.catalog import versions as ledger
+from mstore.catalog.checkpoints import CheckpointRow
+from mstore.catalog.engine import reading
+from mstore.catalog.programs import insert_program
+from mstore.domain.programs import Program
+from mstore.domain.records import Checkpoint, Deployment, Event, Finding
+from mstore.errors import ConflictError, DamagedStoreError, Error
+from mstore.objects.packs import RECORD, Entry, decode, read_index
+from mstore.ops.context import Context
+from mstore.ops.stored import tensor_table
+
+_ORDER = ("checkpoint", "program", "version", "deployment", "tag")
+"""Types of records, in the order in which events of the same moment happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a pack.
+
+    Attributes:
+        id: id of its object.
+        type: its type, without name space and number.
+        at: time of the event, ISO 8601 in UTC.
+        body: what it says.
+        size: bytes of its pack.
+    """
+
+    id: bytes
+    type: str
+    at: str
+    body: Mapping[str, Any]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A pack that the catalog does not know.
+
+    Attributes:
+        name: its name.
+        size: its bytes.
+        at: time of its first record, or of its file.
+        entries: its objects.
+        records: its records.
+    """
+
+    name: str
+    size: int
+    at: str
+    entries: tuple[Entry, ...]
+    records: tuple[Record, ...]
+
+
+class Tally(Protocol):
+    """Where the outcome goes."""
+
+    adopted: tuple[str, ...]
+    findings: list[Finding]
+
+
+def read_strays(context: Context, *, after: str | None) -> list[Stray]:
+    """Read the packs that the catalog does not know.
+
+    Args:
+        context: the store.
+        after: only checkpoints added later than this; what is older and not in the ledger was
+            never committed, and other events are on disk in the ledger before they are committed.
+            None takes all, where no ledger can tell.
+
+    Returns:
+        The packs in the order of their times.
+    """
+    with reading(context.engine) as connection:
+        known = {name for name, _ in objects.all_packs(connection)}
+    strays = []
+    for path in sorted(context.packs.glob("*/*.pack")):
+        if path.stem not in known:
+            try:
+                strays.append(_read(path))
+            except DamagedStoreError:  # no index, so nobody can say what is in it
+                continue
+    if after is not None:
+        strays = [
+            stray
+            for stray in strays
+            if any(record.type == "checkpoint" and record.at > after for record in stray.records)
+        ]
+    return sorted(strays, key=lambda stray: (stray.at, stray.name))
+
+
+def _read(path: Path) -> Stray:
+    entries = read_index(path)
+    status = path.stat()
+    records = []
+    with path.open("rb") as file:
+        for entry in entries:
+            if entry.kind == RECORD:
+                file.seek(entry.offset)
+                body = json.loads(decode(entry, file.read(entry.stored)))
+                kind = str(body["type"]).split("/")[1]
+                records.append(Record(entry.id, kind, _time(kind, body), body, status.st_size))
+    written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    at = written.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    first = min((record.at for record in records), default=at)
+    return Stray(path.stem, status.st_size, first, entries, tuple(records))
+
+
+def _time(kind: str, body: Mapping[str, Any]) -> str:
+    places: dict[str, tuple[str, ...]] = {
+        "checkpoint": ("checkpoint", "added_at"),
+        "version": ("version", "created_at"),
+        "program": ("program", "recorded_at"),
+        "deployment": ("deployment", "at"),
+    }
+    found: Any = body
+    for name in places.get(kind, ("at",)):
+        found = found.get(name, "")
+    return str(found)
+
+
+@dataclass(frozen=True)
+class _WithStrays(Context):
+    """The store with packs that its catalog does not know yet."""
+
+    strays: Sequence[Stray] = ()
+
+    def locate(self, ids: Sequence[bytes]) -> Mapping[bytes, tuple[str, Entry]]:
+        """Return pack and place of each object, those in the strays too."""
+        wanted = set(ids)
+        found = {
+            entry.id: (stray.name, entry)
+            for stray in self.strays
+            for entry in stray.entries
+            if entry.id in wanted
+        }
+        return {**found, **super().locate(ids)}
+
+
+@dataclass(frozen=True)
+class _Adoption:
+    """Puts packs and the events that they record into the catalog."""
+
+    context: Context
+    connection: sa.Connection
+    tally: Tally
+
+    def run(self, strays: Sequence[Stray]) -> None:
+        for stray in strays:
+            objects.add_pack(self.connection, stray.name, stray.size, stray.entries, stray.at)
+        records = [record for stray in strays for record in stray.records]
+        for record in sorted(records, key=lambda item: (item.at, _rank(item.type), item.id)):
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
+        take = {
+            "checkpoint": self._checkpoint,
+            "program": self._program,
+            "version": self._version,
+            "deployment": self._deployment,
+            "tag": self._tag,
+        }.get(record.type)
+        try:
+            if take is not None and take(record):
+                self.tally.adopted = (*self.tally.adopted, record.id.hex())
+        except (Error, KeyError, TypeError, ValueError) as error:
+            detail = f"this {record.type} cannot be taken up: {error}"
+            self.tally.findings.append(Finding("record", record.id.hex(), detail))
+
+    def _checkpoint(self, record: Record) -> bool:
+        names = {field.name for field in fields(Checkpoint)}
+        given = {key: value for key, value in record.body["checkpoint"].items() if key in names}
+        given |= {"tags": tuple(given["tags"]), "stored_bytes": record.size, "versions": ()}
+        checkpoint = Checkpoint(**given)
+        place = (checkpoint.model, checkpoint.run, checkpoint.step)
+        current = queries.at_step(self.connection, *place)
+        if any(row.checkpoint.id == checkpoint.id for row in current):
+            return False
+        for row in current:
+            queries.supersede(self.connection, row.seq)
+        seq = self._stored(checkpoint, record)
+        model = queries.ensure_model(self.connection, checkpoint.model)
+        for name in checkpoint.tags:
+            queries.set_tag(self.connection, model, name, seq)
+        event = _event(record, "replaced" if current else "added", checkpoint)
+        event = replace(event, path=checkpoint.source, message=checkpoint.note)
+        ledger.insert_event(self.connection, event, checkpoint=seq)
+        return True
+
+    def _stored(self, checkpoint: Checkpoint, record: Record) -> int:
+        earlier = queries.by_id(self.connection, checkpoint.id)
+        if earlier is not None:  # it had been replaced and came back
+            queries.restore(self.connection, earlier.seq)
+            return earlier.seq
+        key = bytes.fromhex(record.body["manifest"])
+        table = tensor_table(self.context, self.context.manifest(key))
+        marks = [tensor.fingerprint for tensor in table.values]
+        return queries.insert_checkpoint(
+            self.connection, checkpoint, manifest=key, record=record.id, fingerprints=marks
+        )
+
+    def _program(self, record: Record) -> bool:
+        body = record.body
+        program = Program.from_json(body["program"])
+        queries.ensure_model(self.connection, program.model)
+        manifest = bytes.fromhex(body["manifest"])
+        insert_program(
+            self.connection, program, builder=body["builder"], manifest=manifest, record=record.id
+        )
+        return False  # a program is no event of its own
+
+    def _version(self, record: Record) -> bool:
+        version = ledger.read_version(record.body["version"])
+        row = self._of(version.checkpoint)
+        if ledger.find_versions(self.connection, model=version.model, number=version.version):
+            raise ConflictError(f"{version.model}:{version.version} is there already")
+        seq = ledger.insert_version(
+            self.connection,
+            version,
+            checkpoint=row.seq,
+            manifest=bytes.fromhex(record.body["manifest"]),
+            record=record.id,
+        )
+        ledger.use_up(self.connection, version.model, version.version)
+        event = _event(record, "exported", row.checkpoint)
+        event = replace(event, version=version.version, message=record.body["message"])
+        ledger.insert_event(self.connection, event, checkpoint=row.seq, version=seq)
+        return True
+
+    def _deployment(self, record: Record) -> bool:
+        deployment = Deployment(**record.body["deployment"])
+        row = self._of(record.body["checkpoint"])
+        found = ledger.find_versions(
+            self.connection, model=deployment.model, number=deployment.version
+        )
+        ledger.insert_deployment(
+            self.connection, deployment, version=found[0].seq, record=record.id
+        )
+        event = replace(
+            _event(record, deployment.event, row.checkpoint),
+            by=deployment.by,
+            version=deployment.version,
+            path=deployment.path,
+            message=deployment.message,
+        )
+        ledger.insert_event(self.connection, event, checkpoint=row.seq, version=found[0].seq)
+        return True
+
+    def _tag(self, record: Record) -> bool:
+        row, name = self._of(record.body["checkpoint"]), record.body["tag"]
+        model = queries.ensure_model(self.connection, row.checkpoint.model)
+        queries.set_tag(self.connection, model, name, row.seq)
+        event = replace(_event(record, "tagged", row.checkpoint), message=name)
+        ledger.insert_event(self.connection, event, checkpoint=row.seq)
+        return True
+
+    def _of(self, checkpoint: str) -> CheckpointRow:
+        row = queries.by_id(self.connection, checkpoint)
+        if row is None:
+            raise DamagedStoreError(f"its checkpoint {checkpoint} is not there")
+        return row
+
+
+def adopt(
+    context: Context, connection: sa.Connection, strays: Sequence[Stray], tally: Tally
+) -> None:
+    """Put packs and the events that they record into the catalog, in the order of their times.
+
+    Args:
+        context: the store.
+        connection: in a transaction.
+        strays: the packs.
+        tally: is told of each event, and of each that could not be taken up.
+    """
+    known = _WithStrays(context.root, context.engine, context.progress, strays)
+    _Adoption(known, connection, tally).run(_committed(strays))
+
+
+def _committed(strays: Sequence[Stray]) -> list[Stray]:
+    """Leave out versions whose number was given again: their transactions never ended."""
+    last: dict[tuple[str, int], str] = {}
+    for stray in strays:
+        for record in stray.records:
+            if record.type == "version":
+                last[record.body["version"]["model"], record.body["version"]["version"]] = (
+                    stray.name
+                )
+    return [
+        stray
+        for stray in strays
+        if all(
+            last[record.body["version"]["model"], record.body["version"]["version"]] == stray.name
+            for record in stray.records
+            if record.type == "version"
+        )
+    ]
+
+
+def _event(record: Record, kind: str, checkpoint: Checkpoint) -> Event:
+    return Event(
+        id=record.id.hex(),
+        event=kind,
+        model=checkpoint.model,
+        at=record.at,
+        by=str(record.body.get("by", "")),
+        checkpoint=checkpoint.id,
+        run=checkpoint.run,
+        step=checkpoint.step,
+        version=None,
+        path=None,
+        message=None,
+    )
+
+
+def _rank(kind: str) -> int:
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
