@@ -1,10 +1,10 @@
 """Run the export tests under several versions of Python and TensorFlow.
 
-``scripts/matrix 3.10:2.16 3.12:newest`` tries those pairs; without arguments, `PAIRS`. Each gets an
-environment of its own in a temporary place, with the oldest releases of mstore's other
-requirements where ``:oldest`` is appended. A Python is found as ``python3.X`` on the path, or given
-as ``--python 3.10=/path/to/python``. The outcome of each pair goes into docs/matrix.json, from which
-scripts/readme.py makes a table.
+``scripts/matrix 3.10:2.16 3.12:newest`` tries those pairs; without arguments, `PAIRS`. Each gets
+an environment of its own in a temporary place, with the oldest releases of mstore's other
+requirements where ``:oldest`` is appended. A Python is found as ``python3.X`` on the path, or
+given as ``--python 3.10=/path/to/python``. The outcome of each pair goes into docs/matrix.json,
+from which scripts/readme.py makes a table.
 """
 
 import argparse
