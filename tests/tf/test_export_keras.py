@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from mstore.domain.signatures import TensorSpec
-from tests.tf.exporting import TOLERANCE, largest_difference, load, model_of, train
+from tests.tf.exporting import KERAS, TOLERANCE, largest_difference, load, model_of, train
 from tests.tf.keras_files import Filed, datasets, export_file, same_bytes, save
 
 Feed = dict[str, Any]
@@ -78,6 +78,8 @@ CASES = {
     "builder beside an archive": Case("stacked", "keras", X4, one("y"), "stacked"),
     "lambda, legacy, trusted": Case("with_lambda", "legacy-h5", X4, one(), None, {"trust": True}),
 }
+if KERAS < (3, 13):  # it cannot load the archive that it wrote
+    del CASES["vocabularies in an archive"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mstore.domain.signatures import TensorSpec
 from mstore.errors import BuilderError, InputError, LoadCheckError, ProofError
-from tests.tf.exporting import TOLERANCE, export, largest_difference, load, model_of, train
+from tests.tf.exporting import KERAS, TOLERANCE, export, largest_difference, load, model_of, train
 
 X = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
 TRICKY = load("tricky")
@@ -255,9 +255,10 @@ def test_a_graph_that_computes_something_else_is_refused(tmp_path: Path) -> None
     optimizer = train(model, lambda: model(feed))
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
     prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
-    with pytest.raises(ProofError, match="does not compute what the model does") as caught:
-        export(prefix, tmp_path / "out", "varied.py:over_time")
-    assert "--input 'x=float32[?,8,8]'" in caught.value.hint
+    if KERAS >= (3, 13):  # before, nothing of the length was kept in the graph
+        with pytest.raises(ProofError, match="does not compute what the model does") as caught:
+            export(prefix, tmp_path / "out", "varied.py:over_time")
+        assert "--input 'x=float32[?,8,8]'" in caught.value.hint
     exported = export(
         prefix,
         tmp_path / "again",

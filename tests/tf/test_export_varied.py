@@ -14,6 +14,7 @@ import tensorflow as tf
 from mstore.convert.check import check
 from mstore.ops.lint import ensure_servable
 from tests.tf.exporting import (
+    KERAS,
     LIMIT,
     TOLERANCE,
     Exported,
@@ -123,6 +124,8 @@ CASES: dict[str, tuple[Feed, Callable[[Any, Feed], Feed]]] = {
     ),
     "double_precision": ({"x": floats(5, 4).astype("float64")}, one()),
 }
+if KERAS < (3, 13):  # its lookups give other shapes when they are called than when they are built
+    del CASES["looked_up"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """An export is linted before it becomes a version."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def with_a_mean():
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> mstore.Store:
+def store(tmp_path: Path) -> Iterator[mstore.Store]:
     """A store of one checkpoint of the model m."""
     (tmp_path / "net.py").write_text(BUILDER)
     module = tf.Module()
@@ -51,7 +52,8 @@ def store(tmp_path: Path) -> mstore.Store:
     prefix = tf.train.Checkpoint(model=module).save(str(tmp_path / "ckpt"))
     opened = mstore.Store.init(tmp_path)
     opened.add(prefix, model="m", step=1)
-    return opened
+    yield opened
+    opened.close()
 
 
 def builder(store: mstore.Store, name: str) -> str:

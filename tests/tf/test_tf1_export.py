@@ -428,12 +428,12 @@ def test_a_vocabulary_that_was_moved_is_found_or_named(
 
 
 def test_from_the_store_to_a_published_version(trained: Trained, tmp_path: Path) -> None:
-    store = Store.init(tmp_path / "work")
-    store.add(trained.v1, model="old")
-    version = store.export("old", inputs=INPUTS, outputs=trained.outputs, to=tmp_path / "serve")
-    assert version.checks["weights"] == "proven"
-    assert version.tensors == 9
-    report = store.audit(tmp_path / "serve")
-    assert report.proven
-    with pytest.raises(Error, match="no signatures"):
-        store.export("old")
+    with Store.init(tmp_path / "work") as store:
+        store.add(trained.v1, model="old")
+        version = store.export("old", inputs=INPUTS, outputs=trained.outputs, to=tmp_path / "serve")
+        assert version.checks["weights"] == "proven"
+        assert version.tensors == 9
+        report = store.audit(tmp_path / "serve")
+        assert report.proven
+        with pytest.raises(Error, match="no signatures"):
+            store.export("old")
