@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         Event,
         Finding,
         TensorChange,
-        VerifyReport,
         Version,
         VersionAudit,
     )
     from mstore.domain.signatures import Signature, TensorSpec
+    from mstore.domain.upkeep import Damage, RebuildReport, VerifyReport
     from mstore.errors import Error
     from mstore.servable import Servable
     from mstore.store import Store
@@ -37,6 +37,7 @@ __all__ = [
     "AuditReport",
     "Checkout",
     "Checkpoint",
+    "Damage",
     "Deployment",
     "Diff",
     "Error",
@@ -44,6 +45,7 @@ __all__ = [
     "Finding",
     "LintFinding",
     "LintReport",
+    "RebuildReport",
     "Servable",
     "Signature",
     "Store",
@@ -58,13 +60,16 @@ __all__ = [
 # A builder imports mstore for `Servable` alone and `mstore --help` for nothing: what is heavy is
 # loaded when it is first asked for (PEP 562).
 _HOMES = {
+    "Damage": "mstore.domain.upkeep",
     "Error": "mstore.errors",
     "LintFinding": "mstore.domain.lint",
     "LintReport": "mstore.domain.lint",
+    "RebuildReport": "mstore.domain.upkeep",
     "Servable": "mstore.servable",
     "Signature": "mstore.domain.signatures",
     "Store": "mstore.store",
     "TensorSpec": "mstore.domain.signatures",
+    "VerifyReport": "mstore.domain.upkeep",
     "VersionLint": "mstore.domain.lint",
 }
 

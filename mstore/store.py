@@ -19,11 +19,10 @@ from mstore.domain.records import (
     Deployment,
     Diff,
     Event,
-    VerifyReport,
     Version,
 )
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import RebuildReport
+from mstore.domain.upkeep import RebuildReport, VerifyReport
 from mstore.errors import DamagedStoreError, Error, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
@@ -410,9 +409,20 @@ class Store:
         """
         return lint(path, self._context.progress)
 
-    def verify(self) -> VerifyReport:
-        """Check every byte of the store against its id."""
-        return verify(self._context)
+    def verify(self, *, subset: tuple[int, int] = (1, 1), resume: bool = False) -> VerifyReport:
+        """Check the structure of the store, then every byte against its id.
+
+        What is damaged is written down, so that adding the same content writes it again; nothing
+        else is changed.
+
+        Args:
+            subset: ``(n, t)`` reads the packs of the ``n``-th of ``t`` parts alone.
+            resume: go on where a verification of the same subset was stopped.
+
+        Raises:
+            UsageError: there is no such subset.
+        """
+        return verify(self._context, subset=subset, resume=resume)
 
 
 def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:
