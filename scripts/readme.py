@@ -104,7 +104,6 @@ def updated(text: str) -> str:
         )
         if count != 1:
             raise SystemExit(f"README.md has no place for the table of {name}")
-        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
     return text
 
 

@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from mstore.convert import process
+from tests.tf.zygote import Zygotes
 
 if TYPE_CHECKING:
     from tests.tf.exporting import Exported
@@ -25,6 +28,23 @@ def seeded() -> None:
         from tests.tf.forking import SEED  # noqa: PLC0415 - imports TensorFlow
 
         sys.modules["keras"].utils.set_random_seed(SEED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zygotes() -> Iterator[Callable[..., Any]]:
+    """Fork the workers of all tests; give the function that starts one as users do."""
+    started = process._start
+    made = Zygotes()
+    process._start = made.start  # type: ignore[assignment]
+    yield started
+    process._start = started
+    made.close()
+
+
+@pytest.fixture
+def started(zygotes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the workers of this test as users do."""
+    monkeypatch.setattr(process, "_start", zygotes)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mstore.convert import process
 from mstore.convert.proof import prove
 from mstore.errors import InputError, ProofError
 from mstore.formats.detect import find_checkpoints
@@ -129,20 +130,23 @@ def test_the_model_is_found_wherever_the_checkpoint_has_it(
     assert largest_difference(exported.serve(**feed), {"output_0": model(X)}) <= TOLERANCE
 
 
-def test_two_exports_are_equal_byte_for_byte(tmp_path: Path) -> None:
+def test_exports_are_equal_byte_for_byte_in_processes_started_and_forked(
+    tmp_path: Path, zygotes: Callable[..., Any]
+) -> None:
     model, optimizer = trained(CLASSIC.Net())
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
     prefix = Path(checkpoint.save(str(tmp_path / "ckpt")))
-    for name in ("one", "two"):
-        export(prefix, tmp_path / name, "classic.py:subclassed", checked=False)
-    files = sorted(
-        str(file.relative_to(tmp_path / "one"))
-        for file in (tmp_path / "one").rglob("*")
-        if file.is_file()
-    )
+    export(prefix, tmp_path / "forked", "classic.py:subclassed", checked=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_start", zygotes)
+        for name in ("one", "two"):
+            export(prefix, tmp_path / name, "classic.py:subclassed", checked=False)
+    one = tmp_path / "one"
+    files = sorted(str(file.relative_to(one)) for file in one.rglob("*") if file.is_file())
     assert len(files) == 4
-    same, different, missing = filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", files, False)
-    assert (len(same), different, missing) == (4, [], [])
+    for other in ("two", "forked"):
+        same, different, missing = filecmp.cmpfiles(one, tmp_path / other, files, False)
+        assert (len(same), different, missing) == (4, [], [])
 
 
 def test_a_savedmodel_that_only_python_can_serve_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def subclassed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return Path(checkpoint.save(str(tmp_path_factory.mktemp("net") / "ckpt"))), model
 
 
+@pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(
     ("builder", "kind", "words"),
     [
@@ -70,6 +71,7 @@ def _alive(pids: list[int]) -> Iterator[int]:
             yield pid
 
 
+@pytest.mark.usefixtures("started")
 def test_a_builder_that_hangs_is_killed_with_its_children(
     sequential: tuple[Path, Any], tmp_path: Path
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_builder_that_hangs_is_killed_with_its_children(
     assert not list(_alive(pids))
 
 
+@pytest.mark.usefixtures("started")
 def test_a_builder_that_ignores_signals_is_killed(
     sequential: tuple[Path, Any], tmp_path: Path
 ) -> None:
