@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         VersionAudit,
     )
     from mstore.domain.signatures import Signature, TensorSpec
-    from mstore.domain.upkeep import Damage, RebuildReport, VerifyReport
+    from mstore.domain.upkeep import Damage, Mended, RebuildReport, RepairReport, VerifyReport
     from mstore.errors import Error
     from mstore.servable import Servable
     from mstore.store import Store
@@ -45,7 +45,9 @@ __all__ = [
     "Finding",
     "LintFinding",
     "LintReport",
+    "Mended",
     "RebuildReport",
+    "RepairReport",
     "Servable",
     "Signature",
     "Store",
@@ -64,7 +66,9 @@ _HOMES = {
     "Error": "mstore.errors",
     "LintFinding": "mstore.domain.lint",
     "LintReport": "mstore.domain.lint",
+    "Mended": "mstore.domain.upkeep",
     "RebuildReport": "mstore.domain.upkeep",
+    "RepairReport": "mstore.domain.upkeep",
     "Servable": "mstore.servable",
     "Signature": "mstore.domain.signatures",
     "Store": "mstore.store",

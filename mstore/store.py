@@ -22,8 +22,8 @@ from mstore.domain.records import (
     Version,
 )
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import RebuildReport, VerifyReport
-from mstore.errors import DamagedStoreError, Error, StoreNotFoundError, UsageError
+from mstore.domain.upkeep import RebuildReport, RepairReport, VerifyReport
+from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
@@ -423,6 +423,35 @@ class Store:
             UsageError: there is no such subset.
         """
         return verify(self._context, subset=subset, resume=resume)
+
+    def repair(self, *, sources: Sequence[StrPath] = (), dry_run: bool = False) -> RepairReport:
+        """Verify the store and take good copies of what is damaged from where they still are.
+
+        Args:
+            sources: other stores, and directories of original files or published versions, beside
+                the places that the catalog knows.
+            dry_run: only say what would come of it.
+
+        Raises:
+            InputError: a source is not there.
+        """
+        from mstore.ops.repair import repair  # noqa: PLC0415 - rarely needed
+
+        stores: list[Store] = []
+        directories: list[Path] = []
+        try:
+            for source in map(Path, sources):
+                try:
+                    stores.append(Store.open(source, exact=True))
+                except StoreNotFoundError as error:
+                    if not source.is_dir():
+                        raise InputError(f"{source} is neither a store nor a directory") from error
+                    directories.append(source)
+            contexts = [store._context for store in stores]  # noqa: SLF001 - one of us
+            return repair(self._context, contexts, directories, dry_run=dry_run)
+        finally:
+            for store in stores:
+                store.close()
 
 
 def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:

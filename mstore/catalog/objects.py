@@ -104,6 +104,14 @@ def all_packs(connection: sa.Connection) -> Iterator[tuple[str, int]]:
         yield row.name, row.bytes
 
 
+def forget_packs(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Take packs and all their objects out of the catalog."""
+    for name in names:
+        seq = connection.scalar(sa.select(packs.c.seq).where(packs.c.name == name))
+        connection.execute(sa.delete(objects).where(objects.c.pack == seq))
+        connection.execute(sa.delete(packs).where(packs.c.seq == seq))
+
+
 def add_pack(
     connection: sa.Connection, name: str, size: int, entries: Iterable[Placed], at: str
 ) -> None:

@@ -138,3 +138,57 @@ class RebuildReport:
             "kept": self.kept,
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """An object that was damaged and is good again; ``origin`` says where its bytes came from."""
+
+    id: str
+    kind: str
+    origin: str
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {"id": self.id, "kind": self.kind, "origin": self.origin}
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What came of a repair.
+
+    Attributes:
+        mended: what is good again.
+        lost: what nobody has, with what needs it.
+        quarantined: packs that were put aside; their sound objects are in a new one.
+        dropped: ids of programs that are recorded again by the next export.
+        ledger: whether the ledger was begun anew.
+        advice: what to do about the rest, a line for each step.
+        dry_run: whether nothing was changed.
+    """
+
+    mended: tuple[Mended, ...]
+    lost: tuple[Damage, ...]
+    quarantined: tuple[str, ...]
+    dropped: tuple[str, ...]
+    ledger: bool
+    advice: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def clean(self) -> bool:
+        """Whether the store is sound now, or would be."""
+        return not self.lost and not self.advice
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "clean": self.clean,
+            "mended": [item.to_json() for item in self.mended],
+            "lost": [item.to_json() for item in self.lost],
+            "quarantined": list(self.quarantined),
+            "dropped": list(self.dropped),
+            "ledger": self.ledger,
+            "advice": list(self.advice),
+            "dry_run": self.dry_run,
+        }

@@ -60,12 +60,13 @@ class _Verification:
     badly_built: dict[str, str] = field(default_factory=dict)
     bad: dict[bytes, BadObject] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"packs": 0, "objects": 0, "bytes": 0})
+    placed: set[bytes] = field(default_factory=set)
     healthy: set[bytes] = field(default_factory=set)
 
     def run(self, *, resume: bool) -> VerifyReport:
         with reading(self.context.engine) as connection:
             packs = sorted(objects.all_packs(connection))
-            placed = objects.placed(connection)
+            self.placed = objects.placed(connection)
             noted = damage.noted(connection)
             self._check_catalog(connection)
         for name, size in packs:
@@ -75,7 +76,7 @@ class _Verification:
         finally:
             self._write_down(noted)
         self._remember(set(noted) - self.healthy - set(self.bad), noted)
-        uses = find_uses(self.context, placed - set(self.bad), set(self._suspects()))
+        uses = find_uses(self.context, self.placed - set(self.bad), set(self._suspects()))
         self._find_strays({name for name, _ in packs})
         return self._report(uses)
 
@@ -203,6 +204,11 @@ class _Verification:
             _damage(key.hex(), KINDS.get(item.entry.kind, "record"), item, uses.needed[key])
             for key, item in sorted(self.bad.items())
         ]
+        damaged += [
+            _missing(key, needed)
+            for key, needed in sorted(uses.needed.items())
+            if key not in self.bad and key not in self.placed
+        ]
         damaged += [self._pack_damage(name, uses) for name in sorted(self.badly_built)]
         return VerifyReport(
             packs=self.counts["packs"],
@@ -242,6 +248,16 @@ def _subject(user: User) -> str:
 
 def _damage(id_: str, kind: str, item: BadObject, needed: Sequence[User]) -> Damage:
     return Damage(id_, kind, item.pack, item.entry.offset, item.detail, **_names(needed))
+
+
+def _missing(key: bytes, needed: Sequence[User]) -> Damage:
+    """Return what is known of an object that no pack holds: what it is to those that need it."""
+    kind = "chunk"
+    if any(user.manifest == key for user in needed):
+        kind = "manifest"
+    elif any(user.record == key for user in needed):
+        kind = "record"
+    return Damage(key.hex(), kind, "", 0, "it is in no pack", **_names(needed))
 
 
 def _names(needed: Sequence[User]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ def verify_page(report: VerifyReport) -> Page:
     )
     lines = [Line(counts)]
     lines += [finding_line("damage", item, "red") for item in report.findings]
-    lines += [_needed(item) for item in report.damaged if _users(item)]
+    lines += [damage_line(item) for item in report.damaged if _users(item)]
     lines += [finding_line("note", item, "") for item in report.notes]
     lines += [Line(f"do: {step}") for step in report.advice]
     found = len(report.findings)
@@ -27,7 +27,8 @@ def _users(item: Damage) -> list[str]:
     return [*(id_[:12] for id_ in item.checkpoints), *item.versions, *programs]
 
 
-def _needed(item: Damage) -> Line:
+def damage_line(item: Damage) -> Line:
+    """Return one line for a damaged object: who needs it."""
     names = ", ".join(_users(item))
     return Line(f"needed: {item.kind} {item.id[:12]} is needed by {names}", "red")
 
