@@ -18,6 +18,7 @@
     │   └── LintError             13   lint-failed
     ├── InputError                 1   bad-input
     ├── ConflictError              1   conflict
+    ├── RefusedError               1   refused
     ├── StoreVersionError          1   store-version
     ├── MissingExtraError          1   missing-extra
     ├── SystemIOError              1   io
@@ -233,6 +234,28 @@ class ConflictError(Error):
     """The name or number is taken by other content."""
 
     code = "conflict"
+
+
+class RefusedError(Error):
+    """What is asked for would do harm there; the hint says how to insist, if at all.
+
+    Attributes:
+        reason: stable word for why.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        """Make the error; ``reason`` is a word that options take."""
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that ``--json`` prints, with the reason."""
+        body = super().to_json()
+        assert isinstance(body["error"], dict)  # noqa: S101 - made just above
+        body["error"]["reason"] = self.reason
+        return body
 
 
 class StoreVersionError(Error):

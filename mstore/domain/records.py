@@ -181,11 +181,12 @@ class Deployment:
     """The event of a version entering or leaving a target.
 
     Attributes:
-        target: the target as it was named, a path here.
+        target: name of the target, or the base path of a plain directory.
         path: the version's directory.
         model: name of the model.
         version: its number.
-        event: ``promoted``.
+        event: ``promoted`` or ``restored`` when it came; ``rolled-back`` or ``retired`` when it
+            left.
         at: time, ISO 8601 in UTC.
         by: user and host.
         message: why, or None.
@@ -227,7 +228,8 @@ class Event:
 
     Attributes:
         id: content id of the event's record.
-        event: ``added``, ``replaced``, ``exported`` or ``promoted``.
+        event: ``added``, ``replaced``, ``tagged``, ``exported``, ``aliased``, or that of a
+            deployment.
         model: name of the model.
         at: time, ISO 8601 in UTC.
         by: user and host.
@@ -390,7 +392,8 @@ class VersionAudit:
         path: the directory.
         verdict: ``proven``, ``modified`` or ``unknown``.
         basis: ``catalog`` where a store answered, ``statement`` where only the directory's own
-            ``assets.extra/mstore.json`` could be asked, None where nothing could.
+            ``assets.extra/mstore.json`` could be asked, ``ledger`` where it is told of the past,
+            None where nothing could be asked.
         checkpoint: where the weights come from, or None.
         candidates: all checkpoints that hold exactly these weights.
         statement: what the directory says of itself, or None.
@@ -402,7 +405,7 @@ class VersionAudit:
     version: int | None
     path: str
     verdict: Verdict
-    basis: Literal["catalog", "statement"] | None
+    basis: Literal["catalog", "statement", "ledger"] | None
     checkpoint: Json | None
     candidates: tuple[Json, ...]
     statement: Json | None
@@ -435,12 +438,16 @@ class AuditReport:
         model: name of the model, where all versions agree on one; else None.
         versions: one entry for each version directory.
         findings: what concerns the base path itself.
+        target: name of the target that it is of, where it is one's.
+        at: the time that is told of, where that is not now: ISO 8601 in UTC.
     """
 
     path: str
     model: str | None
     versions: tuple[VersionAudit, ...]
     findings: tuple[Finding, ...] = ()
+    target: str | None = None
+    at: str | None = None
 
     @property
     def proven(self) -> bool:
@@ -454,6 +461,8 @@ class AuditReport:
             "model": self.model,
             "versions": [version.to_json() for version in self.versions],
             "findings": [finding.to_json() for finding in self.findings],
+            "target": self.target,
+            "at": self.at,
         }
 
 

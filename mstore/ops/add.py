@@ -27,7 +27,7 @@ from mstore.objects.manifest import Manifest
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.opened import OpenCheckpoint
-from mstore.ops.tag import tag
+from mstore.ops.tag import tag_checkpoint
 
 DEFAULT_RUN = "default"
 """Name of the run when none is given."""
@@ -136,7 +136,10 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
     """Answer for a checkpoint that was there already: give it new tags, refuse other metrics."""
     _ensure_same_metrics(found, options)
     for name in sorted(set(options.tags) - set(found.tags)):
-        found = tag(context, found.id, name)
+        with reading(context.engine) as connection:
+            row = queries.by_id(connection, found.id)
+        assert row is not None  # noqa: S101 - it was found just now
+        found = tag_checkpoint(context, row, name)
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from unittest import mock
 
 from mstore.objects.packs import PackWriter
-from mstore.ops import promote
+from mstore.ops import deploying
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
 
@@ -53,7 +53,7 @@ def place_in_sight() -> None:
             publish._write(target, file, advance)
         return True
 
-    mock.patch.object(promote, "place", place).start()
+    mock.patch.object(deploying, "place_locked", place).start()
 
 
 MISTAKES: dict[str, Callable[[], None]] = {
