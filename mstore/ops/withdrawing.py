@@ -49,6 +49,7 @@ def rollback(
     with reading(context.engine) as connection:
         site = find_site(connection, where, model)
     _ensure_there(site)
+    disk.sweep(context.tmp)
     with disk.os_errors(f"rolling back {site.base} failed"), disk.locked(site.base):
         done = finish(context, site)
         if done is None or done.plan.verb != "rollback" or to not in {None, done.plan.to}:
@@ -190,6 +191,7 @@ def retire(
     with reading(context.engine) as connection:
         site = find_site(connection, where, model)
     _ensure_there(site)
+    disk.sweep(context.tmp)
     with disk.os_errors(f"retiring from {site.base} failed"), disk.locked(site.base):
         done = finish(context, site)
         if done is None or done.plan.verb != "retire" or number not in done.plan.leave:
