@@ -19,13 +19,12 @@ from mstore.domain.records import (
     Deployment,
     Diff,
     Event,
-    VerifyReport,
     Version,
 )
 from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import RebuildReport
-from mstore.errors import DamagedStoreError, Error, StoreNotFoundError, UsageError
+from mstore.domain.upkeep import RebuildReport, RepairReport, VerifyReport
+from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
@@ -523,9 +522,49 @@ class Store:
         """
         return lint(path, self._context.progress)
 
-    def verify(self) -> VerifyReport:
-        """Check every byte of the store against its id."""
-        return verify(self._context)
+    def verify(self, *, subset: tuple[int, int] = (1, 1), resume: bool = False) -> VerifyReport:
+        """Check the structure of the store, then every byte against its id.
+
+        What is damaged is written down, so that adding the same content writes it again; nothing
+        else is changed.
+
+        Args:
+            subset: ``(n, t)`` reads the packs of the ``n``-th of ``t`` parts alone.
+            resume: go on where a verification of the same subset was stopped.
+
+        Raises:
+            UsageError: there is no such subset.
+        """
+        return verify(self._context, subset=subset, resume=resume)
+
+    def repair(self, *, sources: Sequence[StrPath] = (), dry_run: bool = False) -> RepairReport:
+        """Verify the store and take good copies of what is damaged from where they still are.
+
+        Args:
+            sources: other stores, and directories of original files or published versions, beside
+                the places that the catalog knows.
+            dry_run: only say what would come of it.
+
+        Raises:
+            InputError: a source is not there.
+        """
+        from mstore.ops.repair import repair  # noqa: PLC0415 - rarely needed
+
+        stores: list[Store] = []
+        directories: list[Path] = []
+        try:
+            for source in map(Path, sources):
+                try:
+                    stores.append(Store.open(source, exact=True))
+                except StoreNotFoundError as error:
+                    if not source.is_dir():
+                        raise InputError(f"{source} is neither a store nor a directory") from error
+                    directories.append(source)
+            contexts = [store._context for store in stores]  # noqa: SLF001 - one of us
+            return repair(self._context, contexts, directories, dry_run=dry_run)
+        finally:
+            for store in stores:
+                store.close()
 
 
 def _place(where: StrPath) -> str | Path:

@@ -139,6 +139,12 @@ def supersede(connection: sa.Connection, seq: int) -> None:
     )
 
 
+def point(connection: sa.Connection, seq: int, *, manifest: bytes, record: bytes) -> None:
+    """Say which manifest and which record a checkpoint has."""
+    values = sa.update(checkpoints).values(manifest=manifest, record=record)
+    connection.execute(values.where(checkpoints.c.seq == seq))
+
+
 def restore(connection: sa.Connection, seq: int) -> None:
     """Make a replaced checkpoint the current one again."""
     connection.execute(

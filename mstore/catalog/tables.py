@@ -231,6 +231,15 @@ events = Table(
     Column("message", Text),
 )
 
+damaged = Table(
+    "damaged",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("found_at", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # One row: which entry of the ledger's file was written last, and where in the file it stands.
 ledger = Table(
     "ledger",

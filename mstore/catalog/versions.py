@@ -85,6 +85,12 @@ def insert_version(
     return int(result.inserted_primary_key[0])
 
 
+def point(connection: sa.Connection, seq: int, *, manifest: bytes, record: bytes) -> None:
+    """Say which manifest and which record a version has."""
+    values = sa.update(versions).values(manifest=manifest, record=record)
+    connection.execute(values.where(versions.c.seq == seq))
+
+
 _VERSION = (
     versions.c.seq,
     versions.c.checkpoint,

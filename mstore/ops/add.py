@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from mstore import disk
 from mstore.catalog import checkpoints as queries
+from mstore.catalog import damage
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
@@ -26,6 +27,7 @@ from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
+from mstore.ops.heal import Healing, heal
 from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.tag import tag_checkpoint
 
@@ -100,6 +102,7 @@ def add(
     with reading(context.engine) as connection:
         taken = bool(queries.at_step(connection, options.model, options.run, step[0]))
         parent = queries.head(connection, options.model)
+        hurt = bool(damage.noted(connection))
     with (
         disk.os_errors(f"adding {opened.path} failed"),
         disk.work_directory(context.tmp) as work,
@@ -107,7 +110,7 @@ def add(
     ):
         # Where the step is taken, nothing can be stored: find out whether it is the same content.
         writer = None
-        if not taken or options.replace:
+        if not taken or options.replace or hurt:
             writer = PackWriter(work)
             stack.callback(writer.close)
         context.progress.start(f"adding {opened.path.name}", opened.size)
@@ -228,7 +231,7 @@ class _Adding:
                 existing = self._existing(connection)
             if existing is None:  # the other one was replaced or removed while we read
                 raise self._conflict(None)
-            return existing
+            return existing.checkpoint
         data = self.manifest.to_bytes()
         manifest = writer.add(MANIFEST, data).id
         record = writer.add(RECORD, self._record(manifest)).id
@@ -237,18 +240,20 @@ class _Adding:
         with writing(self.context.engine, in_pack=True) as connection:
             existing = self._existing(connection)
             if existing is not None:
-                return existing
+                made = Healing(existing, manifest, record, draft.added_at)
+                heal(self.context, connection, made, writer)
+                return existing.checkpoint
             writer.publish(self.context.packs)
             object_queries.add_pack(
                 connection, name, writer.size, writer.entries.values(), draft.added_at
             )
             return self._insert(connection, draft, manifest, record, table)
 
-    def _existing(self, connection: sa.Connection) -> Checkpoint | None:
+    def _existing(self, connection: sa.Connection) -> CheckpointRow | None:
         """Return the same checkpoint if it is there; refuse another content unless replacing."""
         for row in queries.at_step(connection, self.draft.model, self.draft.run, self.draft.step):
             if row.checkpoint.id == self.draft.id:
-                return row.checkpoint
+                return row
             if not self.options.replace:
                 raise self._conflict(row)
         replaced = queries.by_id(connection, self.draft.id)
