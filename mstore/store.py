@@ -34,6 +34,7 @@ from mstore.ops import targets as targets_op
 from mstore.ops.add import DEFAULT_RUN, AddOptions, add
 from mstore.ops.background import PendingAdd
 from mstore.ops.context import Context
+from mstore.ops.ledger import complete_ledger
 from mstore.ops.live import ensure_saved
 from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.rebuild import CATALOG, rebuild
@@ -87,6 +88,7 @@ class Store:
         self._context = Context(path, engine, progress or NoProgress())
         with disk.os_errors(f"the store {path} cannot be opened"):
             ensure_current(engine)
+        complete_ledger(self._context)
 
     @classmethod
     def init(cls, directory: StrPath = ".", *, progress: Progress | None = None) -> "Store":

@@ -22,6 +22,7 @@ def tag(context: Context, reference: str, name: str) -> Checkpoint:
         UsageError: ``name`` cannot be a tag.
     """
     check_tag(name)
+    disk.sweep(context.tmp)
     with reading(context.engine) as connection:
         row = resolve_checkpoint(connection, reference)
     return _tag(context, row, name)

@@ -20,11 +20,6 @@ KILL = "tests.crash.killing:kill_everywhere"
         ("add", 12),
         ("export", 40),
         ("promote", 30),
-        ("target", 2),
-        ("promote-to", 30),
-        ("rollback", 40),
-        ("retire", 15),
-        ("alias", 10),
     ],
 )
 def test_a_death_at_any_step_leaves_nothing_half_done(command: str, least: int) -> None:
