@@ -15,6 +15,7 @@
     │   ├── DamagedStoreError     13   damaged-store
     │   ├── ProofError            13   proof-failed
     │   ├── LoadCheckError        13   load-check-failed
+    │   ├── ParityError           13   parity-failed
     │   └── LintError             13   lint-failed
     ├── InputError                 1   bad-input
     ├── ConflictError              1   conflict
@@ -197,6 +198,28 @@ class LoadCheckError(IntegrityError):
     """TensorFlow's C++ loader could not load or run an exported SavedModel."""
 
     code = "load-check-failed"
+
+
+class ParityError(IntegrityError):
+    """A golden example does not come out of an exported SavedModel as it was recorded.
+
+    Attributes:
+        differences: one text for each output that differs.
+    """
+
+    code = "parity-failed"
+
+    def __init__(self, message: str, *, differences: Sequence[str], hint: str = "") -> None:
+        """Make the error with the outputs that differ."""
+        super().__init__(message, hint=hint)
+        self.differences = tuple(differences)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that ``--json`` prints, with the differences."""
+        body = super().to_json()
+        assert isinstance(body["error"], dict)  # noqa: S101 - made just above
+        body["error"]["differences"] = list(self.differences)
+        return body
 
 
 class LintError(IntegrityError):

@@ -172,6 +172,7 @@ class Store:
         name: str | None = None,
         live: Any = None,
         background: bool = False,
+        example: Any = None,
         **options: Any,
     ) -> "Checkpoint | PendingAdd":
         """Add one checkpoint.
@@ -184,6 +185,9 @@ class Store:
             live: the live model, where ``model`` is a name.
             background: return at once and add in another thread. The files are held open from now
                 on, so it does no harm if they are deleted meanwhile.
+            example: a golden example: the path of a ``.npz`` file (`mstore.convert.examples`);
+                or, with a live model, a batch: an array or a mapping of input key to array, whose
+                outputs are taken from the live model now. Each export must then give them.
             options: ``run``, ``step``, ``metrics``, ``tags``, ``meta``, ``note``, ``builder``,
                 ``replace``; see `AddOptions`.
 
@@ -198,7 +202,7 @@ class Store:
         """
         if not isinstance(model, str):
             live, model = model, name or getattr(model, "name", None)
-        chosen = _options(model, **options)
+        chosen = _options(model, example=_example(example, live), **options)
         prefixes = find_checkpoints(Path(path))
         if len(prefixes) != 1:
             raise UsageError(
@@ -227,6 +231,7 @@ class Store:
         Raises:
             UsageError: ``step`` is given for several checkpoints.
         """
+        options["example"] = _example(options.get("example"), None)
         chosen = _options(model, **options)
         prefixes: list[Path] = []
         done: list[Checkpoint] = []
@@ -343,6 +348,10 @@ class Store:
         trace: bool = False,
         program: str | None = None,
         learn: bool = True,
+        example: StrPath | None = None,
+        atol: float = 1e-5,
+        rtol: float = 1e-5,
+        warmup: bool = True,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -370,11 +379,17 @@ class Store:
             program: beginning of the id of the program to link with.
             learn: whether the program of a traced model is recorded, so that later checkpoints of
                 the same structure are linked. It takes one more trace, once.
+            example: a golden example, a ``.npz`` file (`mstore.convert.examples`); by default the
+                one recorded with the checkpoint.
+            atol: how far an output of the example may be off.
+            rtol: the same, relative to what is expected.
+            warmup: whether the example becomes the version's warmup request.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
             LintError: TensorFlow Serving could not serve the result.
             LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
+            ParityError: the golden example does not come out.
             UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
@@ -399,6 +414,10 @@ class Store:
             trace=trace,
             program=program,
             learn=learn,
+            example=Path(example) if example is not None else None,
+            atol=atol,
+            rtol=rtol,
+            warmup=warmup,
         )
         return export(self._context, reference, options)
 
@@ -631,6 +650,28 @@ def _ensure_catalog(path: Path) -> None:
             f"the store {path} has lost its catalog",
             hint="make it again from the packs and the ledger: mstore fsck --rebuild",
         )
+
+
+def _example(example: Any, live: Any) -> bytes | None:
+    """Return a golden example as it is stored.
+
+    Raises:
+        InputError: there is no such file, or it is none.
+        UsageError: a batch is given without the live model.
+    """
+    if example is None:
+        return None
+    from mstore.convert.examples import read_example, to_bytes  # noqa: PLC0415 - loads numpy
+    from mstore.ops.live import example_of  # noqa: PLC0415 - the same
+
+    if isinstance(example, (str, os.PathLike)):
+        return to_bytes(read_example(Path(example)))
+    if live is None:
+        raise UsageError(
+            "the example is a batch, and its outputs are not known",
+            hint="give the live model as well, or the path of a .npz file",
+        )
+    return to_bytes(example_of(live, example))
 
 
 def _options(model: Any, **options: Any) -> AddOptions:

@@ -87,6 +87,7 @@ checkpoints = Table(
     Column("source", Text, nullable=False),
     Column("added_at", String(32), nullable=False),
     Column("superseded", Boolean, nullable=False),
+    Column("example", String(64)),
     Index("ix_checkpoints_model_seq", "model", "superseded", "seq"),
     Index(
         "ux_checkpoints_run_step",

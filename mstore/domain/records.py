@@ -30,6 +30,7 @@ class Checkpoint:
         meta: free text by key.
         note: free text.
         builder: the builder recorded with it, or None.
+        example: id of the object that holds its golden example, in hex, or None.
         added_at: time, ISO 8601 in UTC.
         source: path prefix it was added from.
         versions: numbers of the versions made of it.
@@ -58,6 +59,7 @@ class Checkpoint:
     versions: tuple[int, ...] = ()
     superseded: bool = False
     new: bool = False
+    example: str | None = None
 
     def to_json(self, *, with_new: bool = False) -> Json:
         """Return the JSON object; ``new`` is in it only where it means something."""
@@ -82,6 +84,7 @@ class Checkpoint:
             "source": self.source,
             "versions": list(self.versions),
             "superseded": self.superseded,
+            "example": self.example,
         }
         if with_new:
             body["new"] = self.new
@@ -125,6 +128,8 @@ class Version:
         environment: versions of what made it.
         warnings: what the conversion wants to be known.
         published: directory it was placed in by the call that returned it, or None.
+        parity: of a golden example that came out: ``signature``, ``rows``, ``atol``, ``rtol`` and
+            ``largest_difference``.
     """
 
     model: str
@@ -146,6 +151,7 @@ class Version:
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     published: str | None = None
+    parity: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -169,6 +175,7 @@ class Version:
             "environment": dict(self.environment),
             "warnings": list(self.warnings),
             "published": self.published,
+            "parity": dict(self.parity),
         }
 
     def at(self, path: str) -> "Version":

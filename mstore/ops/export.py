@@ -131,6 +131,7 @@ class _Commit:
             digest=version_digest(files),
             aliases=(),
             checks=made.checks,
+            parity=made.parity,
             created_at=now(),
             files=ordered,
             builder=made.builder,

@@ -68,8 +68,14 @@ def version_facts(version: Version) -> Iterator[str]:
     yield f"  load {load}" + (
         " by TensorFlow's C++ loader with XLA off" if load != "skipped" else ""
     )
-    yield f"  parity {checks.get('parity', '?')}"
+    yield f"  parity {checks.get('parity', '?')}" + _parity(version)
     yield from signature_lines(version.signatures)
+
+
+def _parity(version: Version) -> str:
+    if not version.parity:
+        return ""
+    return f", largest difference {version.parity['largest_difference']:.2g}"
 
 
 def signature_lines(signatures: Mapping[str, Signature]) -> Iterator[str]:
