@@ -320,7 +320,7 @@ class _Details:
         assert isinstance(seq, int)  # noqa: S101 - the primary key
         plain = (
             "id step step_source step_variable format bytes stored_bytes tensors content note "
-            "builder added_at source superseded"
+            "builder added_at source superseded example"
         )
         fields: dict[str, object] = {name: row[name] for name in plain.split()}
         return Checkpoint(

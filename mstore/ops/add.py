@@ -25,11 +25,11 @@ from mstore.formats.detect import step_in_name
 from mstore.formats.layout import Layout
 from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest
-from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
+from mstore.objects.packs import CHUNK, MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.heal import Healing, heal
 from mstore.ops.opened import OpenCheckpoint
-from mstore.ops.tag import tag
+from mstore.ops.tag import tag_checkpoint
 
 DEFAULT_RUN = "default"
 """Name of the run when none is given."""
@@ -49,6 +49,7 @@ class AddOptions:
         note: free text.
         builder: ``FILE.py:NAME`` or ``package.module:NAME`` that rebuilds the model.
         replace: whether another content for the same run and step is superseded.
+        example: a golden example, as `mstore.convert.examples.to_bytes` writes it.
     """
 
     model: str
@@ -60,6 +61,7 @@ class AddOptions:
     note: str | None = None
     builder: str | None = None
     replace: bool = False
+    example: bytes | None = None
 
     def __post_init__(self) -> None:
         """Check the names and numbers.
@@ -139,7 +141,10 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
     """Answer for a checkpoint that was there already: give it new tags, refuse other metrics."""
     _ensure_same_metrics(found, options)
     for name in sorted(set(options.tags) - set(found.tags)):
-        found = tag(context, found.id, name)
+        with reading(context.engine) as connection:
+            row = queries.by_id(connection, found.id)
+        assert row is not None  # noqa: S101 - it was found just now
+        found = tag_checkpoint(context, row, name)
     return found
 
 
@@ -231,9 +236,12 @@ class _Adding:
             return existing.checkpoint
         data = self.manifest.to_bytes()
         manifest = writer.add(MANIFEST, data).id
-        record = writer.add(RECORD, self._record(manifest)).id
+        named = self.draft
+        if self.options.example is not None:
+            named = replace(named, example=writer.add(CHUNK, self.options.example).id.hex())
+        record = writer.add(RECORD, self._record(named, manifest)).id
         name = writer.seal()
-        draft = replace(self.draft, stored_bytes=writer.size)
+        draft = replace(named, stored_bytes=writer.size)
         with writing(self.context.engine, in_pack=True) as connection:
             existing = self._existing(connection)
             if existing is not None:
@@ -308,8 +316,8 @@ class _Adding:
         ledger.insert_event(connection, event, checkpoint=seq)
         return draft
 
-    def _record(self, manifest: bytes) -> bytes:
-        body = self.draft.to_json()
+    def _record(self, draft: Checkpoint, manifest: bytes) -> bytes:
+        body = draft.to_json()
         for derived in ("versions", "superseded", "stored_bytes"):
             del body[derived]
         return canonical(

@@ -16,8 +16,8 @@ from mstore.objects.ingest import Known, Source, ingest
 from mstore.objects.manifest import Manifest, ManifestFile, coalesce
 from mstore.objects.packs import CHUNK, PackWriter, object_id
 from mstore.ops.context import Context
+from mstore.ops.deploying import is_version
 from mstore.ops.opened import OpenCheckpoint
-from mstore.ops.promote import is_version
 
 _UNREADABLE = (OSError, Error)
 

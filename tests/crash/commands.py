@@ -1,36 +1,23 @@
 """The commands under test; one line in `COMMANDS` puts another one under every fault."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mstore.errors import DamagedStoreError
 from mstore.store import Store
 from tests.crash import conversion
-from tests.crash.state import content, ensure_sound, names, opened
+from tests.crash.commands_base import (
+    Command,
+    count_deployments,
+    export,
+    one_checkpoint,
+    one_version,
+)
+from tests.crash.commands_targets import TARGET_COMMANDS
+from tests.crash.state import content, names, opened
 from tests.frozen_stores import ARCHIVES, thaw
 from tests.ops.catalogs import answers, lose
 from tests.ops.making import flip
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command under test.
-
-    Attributes:
-        prepare: makes what it needs.
-        run: runs it.
-        end: what must be true at its end, given what was counted before it was run to the end.
-        count: counts what it makes.
-        check: what must be true whenever it was stopped.
-    """
-
-    prepare: Callable[[Path], None]
-    run: Callable[[Path], None]
-    end: Callable[[Path, int], None]
-    count: Callable[[Path], int]
-    check: Callable[[Path], None] = ensure_sound
 
 
 def _nothing(root: Path) -> None:
@@ -53,13 +40,6 @@ def _stores(root: Path) -> int:
     return len(names(root))
 
 
-def _one_checkpoint(root: Path) -> None:
-    with Store.init(root) as store:
-        prefix = conversion.make_checkpoint(root / "ckpts" / "ckpt-10", 10)
-        store.add(prefix, model="m", metrics={"loss": 0.5})
-    conversion.make_checkpoint(root / "ckpts" / "ckpt-20", 20)
-
-
 def _add(root: Path) -> None:
     with opened(root) as store:
         store.add(root / "ckpts" / "ckpt-20", model="m", metrics={"loss": 0.25}, tags=["good"])
@@ -78,15 +58,9 @@ def _checkpoints(root: Path) -> int:
         return len(store.list())
 
 
-def _export(root: Path, *, to: bool = True) -> None:
-    conversion.install()
-    with opened(root) as store:
-        store.export("m@10", builder="builder.py:build", to=root / "base" if to else None)
-
-
 def _one_published(root: Path) -> None:
-    _one_checkpoint(root)
-    _export(root)
+    one_checkpoint(root)
+    export(root)
 
 
 def _export_ended(root: Path, before: int) -> None:
@@ -106,11 +80,6 @@ def _versions(root: Path) -> int:
         return len(store.versions())
 
 
-def _one_version(root: Path) -> None:
-    _one_checkpoint(root)
-    _export(root, to=False)
-
-
 def _promote(root: Path) -> None:
     with opened(root) as store:
         store.promote("m:1", root / "base")
@@ -122,11 +91,6 @@ def _promote_ended(root: Path, before: int) -> None:
         assert len(store.deployments()) == 1
         assert not store.promote("m:1", root / "base").new
     assert before in {0, 1}
-
-
-def _deployments(root: Path) -> int:
-    with opened(root) as store:
-        return len(store.deployments())
 
 
 def _one_damaged(root: Path) -> None:
@@ -230,10 +194,11 @@ def _old_or_new(root: Path) -> None:
 
 COMMANDS = {
     "init": Command(_nothing, _init, _init_ended, _stores),
-    "add": Command(_one_checkpoint, _add, _add_ended, _checkpoints),
-    "export": Command(_one_published, _export, _export_ended, _versions),
-    "promote": Command(_one_version, _promote, _promote_ended, _deployments),
+    "add": Command(one_checkpoint, _add, _add_ended, _checkpoints),
+    "export": Command(_one_published, export, _export_ended, _versions),
+    "promote": Command(one_version, _promote, _promote_ended, count_deployments),
     "repair": Command(_one_damaged, _repair, _repaired, _nothing_to_count, _repairable),
     "rebuild": Command(_one_lost, _rebuild, _rebuilt, _nothing_to_count, _lost_or_whole),
     "migrate": Command(_one_old, _migrate, _migrated, _migrated_tags, _old_or_new),
+    **TARGET_COMMANDS,
 }

@@ -12,7 +12,8 @@ from mstore import disk
 from mstore.errors import StoreNotFoundError
 from tests.crash import planted
 from tests.crash.children import KILLED, Child, call, scratch
-from tests.crash.commands import COMMANDS, Command
+from tests.crash.commands import COMMANDS
+from tests.crash.commands_base import Command
 from tests.crash.faults import FAULTS, Fault, recover
 from tests.crash.state import ensure_sound, names, only, opened
 

@@ -9,7 +9,7 @@ from mstore import disk
 from mstore.catalog.engine import connect
 from mstore.catalog.schema import ensure_current
 from mstore.objects.packs import PackWriter, pack_path
-from mstore.ops import promote, rebuild, repair
+from mstore.ops import deploying, rebuild, repair
 from mstore.ops.context import Context
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
@@ -58,7 +58,7 @@ def place_in_sight() -> None:
             publish._write(target, file, advance)
         return True
 
-    mock.patch.object(promote, "place", place).start()
+    mock.patch.object(deploying, "place_locked", place).start()
 
 
 def no_fsync() -> None:

@@ -21,7 +21,7 @@ def ensure_right(command: str, faults: str, stride: int = 1) -> None:
     found = drive(SWEEP, command, faults, "", "", str(stride))
     print(f"{command}: {faults} at {len(found['steps'])} steps")  # noqa: T201
     assert found["wrong"] == []
-    assert len(found["steps"]) >= (0 if faults == "short" else 8 // stride)
+    assert len(found["steps"]) >= (0 if faults == "short" else 5 // stride)
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - TESTED_ELSEWHERE))
