@@ -43,6 +43,8 @@ def heal(context: Context, connection: sa.Connection, made: Healing, writer: Pac
     row = made.row
     rotten = set(damage.noted(connection))
     chunks = set() if row.manifest in rotten else context.manifest(row.manifest).chunks()
+    if row.checkpoint.example is not None:
+        chunks |= {bytes.fromhex(row.checkpoint.example)}
     hurt = rotten & {row.manifest, row.record, *chunks}
     if not hurt:
         return False

@@ -26,6 +26,7 @@ class User:
         id: its id; of a version, the reference.
         manifest: id of its manifest.
         record: id of its record.
+        example: id of its golden example, or None.
     """
 
     kind: Kind
@@ -33,6 +34,7 @@ class User:
     id: str
     manifest: bytes
     record: bytes
+    example: bytes | None = None
 
 
 @dataclass
@@ -59,7 +61,9 @@ def users(connection: sa.Connection) -> Iterator[User]:
     known = programs.find_programs(connection)
     for row in rows:
         name = f"{row.checkpoint.model}/{row.checkpoint.run}@{row.checkpoint.step}"
-        yield User("checkpoint", name, row.checkpoint.id, row.manifest, row.record)
+        example = row.checkpoint.example and bytes.fromhex(row.checkpoint.example)
+        own = (row.manifest, row.record, example or None)
+        yield User("checkpoint", name, row.checkpoint.id, *own)
     for version in made:
         name = f"{version.version.model}:{version.version.version}"
         yield User("version", name, name, version.manifest, version.record)
@@ -107,7 +111,7 @@ def _find_uses(context: Context, bad: Mapping[bytes, str], suspect: AbstractSet[
 
 def _wanted(context: Context, user: User, sound: AbstractSet[bytes]) -> tuple[str, set[bytes]]:
     """Return why not all is known of what a user needs, or an empty text; and what is."""
-    wanted = {user.manifest, user.record}
+    wanted = {user.manifest, user.record} | ({user.example} if user.example else set())
     if user.manifest not in sound:
         return f"its manifest {user.manifest.hex()} is damaged or missing", wanted
     try:

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from mstore.domain.records import Checkpoint
 from mstore.errors import UsageError
 from mstore.objects.packs import Entry, decode, read_index
 from mstore.ops import verify as verify_module
 from mstore.ops import verify_packs
+from mstore.ops.add import AddOptions, add
+from mstore.ops.opened import OpenCheckpoint
 from mstore.store import Store
 from tests.ops.making import added, blob, checkpoint, flip, floats, packs, tree
 
@@ -252,3 +255,21 @@ def test_what_is_added_while_others_verify_is_not_missing(
     report = store.verify()
     assert report.clean, report.findings
     assert report.checkpoints == 2
+
+
+def test_a_damaged_example_is_needed_by_its_checkpoint(store: Store, tmp_path: Path) -> None:
+    prefix = checkpoint(tmp_path / "ckpt-1")
+
+    def add_with_example() -> Checkpoint:
+        options = AddOptions(model="m", example=b"an example of its own")
+        with OpenCheckpoint(prefix) as opened:
+            return add(store._context, opened, options)
+
+    found = add_with_example()
+    pack = packs(store)[0]
+    flip(pack, pack.read_bytes().index(b"an example of its own"))
+    (item,) = store.verify().damaged
+    assert item.checkpoints == (found.id,)
+    assert store.repair(dry_run=True).lost
+    add_with_example()
+    assert store.verify().clean
