@@ -60,13 +60,11 @@ class _Verification:
     badly_built: dict[str, str] = field(default_factory=dict)
     bad: dict[bytes, BadObject] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"packs": 0, "objects": 0, "bytes": 0})
-    placed: set[bytes] = field(default_factory=set)
     healthy: set[bytes] = field(default_factory=set)
 
     def run(self, *, resume: bool) -> VerifyReport:
         with reading(self.context.engine) as connection:
             packs = sorted(objects.all_packs(connection))
-            self.placed = objects.placed(connection)
             noted = damage.noted(connection)
             self._check_catalog(connection)
         for name, size in packs:
@@ -76,7 +74,8 @@ class _Verification:
         finally:
             self._write_down(noted)
         self._remember(set(noted) - self.healthy - set(self.bad), noted)
-        uses = find_uses(self.context, self.placed - set(self.bad), set(self._suspects()))
+        bad = {key: item.pack for key, item in self.bad.items()}
+        uses = find_uses(self.context, bad, set(self._suspects()))
         self._find_strays({name for name, _ in packs})
         return self._report(uses)
 
@@ -207,7 +206,7 @@ class _Verification:
         damaged += [
             _missing(key, needed)
             for key, needed in sorted(uses.needed.items())
-            if key not in self.bad and key not in self.placed
+            if key not in self.bad and key not in uses.placed
         ]
         damaged += [self._pack_damage(name, uses) for name in sorted(self.badly_built)]
         return VerifyReport(

@@ -236,3 +236,19 @@ def test_damage_that_was_mended_from_outside_is_forgotten(store: Store, tmp_path
     assert not store.verify().clean
     flip(packs(store)[0], 20)
     assert store.verify().clean
+
+
+def test_what_is_added_while_others_verify_is_not_missing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(store, checkpoint(tmp_path / "ckpt-1"))
+    read = verify_module._Verification._read
+
+    def adding(self: Any, *others: Any, **options: Any) -> None:
+        read(self, *others, **options)
+        added(store, checkpoint(tmp_path / "ckpt-2", {"new": floats(2)}))
+
+    monkeypatch.setattr(verify_module._Verification, "_read", adding)
+    report = store.verify()
+    assert report.clean, report.findings
+    assert report.checkpoints == 2
