@@ -23,7 +23,7 @@ from mstore.domain.records import (
 )
 from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import RebuildReport, RepairReport, VerifyReport
+from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport, VerifyReport
 from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
@@ -557,6 +557,20 @@ class Store:
             UsageError: there is no such subset.
         """
         return verify(self._context, subset=subset, resume=resume)
+
+    def gc(self, *, dry_run: bool = False, grace: float | None = None) -> GcReport:
+        """Remove bytes that nothing refers to, such as those of a command that died.
+
+        Args:
+            dry_run: only say what would be removed.
+            grace: seconds; what was written later than so long ago stays. An hour by default.
+
+        Raises:
+            UsageError: ``grace`` is negative.
+        """
+        from mstore.ops.gc import GRACE, collect  # noqa: PLC0415 - rarely needed
+
+        return collect(self._context, dry_run=dry_run, grace=GRACE if grace is None else grace)
 
     def repair(self, *, sources: Sequence[StrPath] = (), dry_run: bool = False) -> RepairReport:
         """Verify the store and take good copies of what is damaged from where they still are.

@@ -12,6 +12,7 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     diff,
     export,
     fsck,
+    gc,
     init,
     lint,
     list_,

@@ -192,3 +192,29 @@ class RepairReport:
             "advice": list(self.advice),
             "dry_run": self.dry_run,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a garbage collection removed.
+
+    Attributes:
+        removed: names of packs that nothing referred to.
+        bytes: their size.
+        young: how many more there are that were written too lately to be removed.
+        dry_run: whether they were only counted.
+    """
+
+    removed: tuple[str, ...]
+    bytes: int
+    young: int
+    dry_run: bool
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "removed": list(self.removed),
+            "bytes": self.bytes,
+            "young": self.young,
+            "dry_run": self.dry_run,
+        }

@@ -1,9 +1,12 @@
 """The commands under test; one line in `COMMANDS` puts another one under every fault."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
-from mstore.errors import DamagedStoreError
+from mstore.catalog import objects
+from mstore.errors import DamagedStoreError, SystemIOError
 from mstore.store import Store
 from tests.crash import conversion
 from tests.crash.commands_base import (
@@ -192,6 +195,25 @@ def _old_or_new(root: Path) -> None:
         assert report.clean, report.findings
 
 
+def _one_orphan(root: Path) -> None:
+    one_checkpoint(root)
+    broken = mock.patch.object(objects, "add_pack", side_effect=OSError(5, "Input/output error"))
+    with opened(root) as store, broken, suppress(SystemIOError):
+        store.add(root / "ckpts" / "ckpt-20", model="m")
+
+
+def _gc(root: Path) -> None:
+    with opened(root) as store:
+        store.gc(grace=0)
+
+
+def _gc_ended(root: Path, before: int) -> None:
+    assert before == 1
+    with opened(root) as store:
+        assert store.gc(grace=0).removed == ()
+        assert len(list(store.path.glob("packs/*/*.pack"))) == 1
+
+
 COMMANDS = {
     "init": Command(_nothing, _init, _init_ended, _stores),
     "add": Command(one_checkpoint, _add, _add_ended, _checkpoints),
@@ -200,5 +222,6 @@ COMMANDS = {
     "repair": Command(_one_damaged, _repair, _repaired, _nothing_to_count, _repairable),
     "rebuild": Command(_one_lost, _rebuild, _rebuilt, _nothing_to_count, _lost_or_whole),
     "migrate": Command(_one_old, _migrate, _migrated, _migrated_tags, _old_or_new),
+    "gc": Command(_one_orphan, _gc, _gc_ended, _checkpoints),
     **TARGET_COMMANDS,
 }

@@ -1,8 +1,9 @@
-"""The pages of what ``mstore fsck`` mends."""
+"""The pages of what ``mstore fsck`` mends and ``mstore gc`` removes."""
 
 from mstore.cli.output import Line, Page
 from mstore.cli.pages.verify import damage_line, finding_line
-from mstore.domain.upkeep import RebuildReport, RepairReport
+from mstore.cli.text import size
+from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport
 
 
 def rebuild_page(report: RebuildReport) -> Page:
@@ -41,3 +42,14 @@ def repair_page(report: RepairReport) -> Page:
     lost = len(report.lost)
     lines.append(Line(f"{lost} lost", "red") if lost else Line("clean", "green"))
     return Page(report.to_json(), tuple(item.id for item in report.mended), tuple(lines))
+
+
+def gc_page(report: GcReport) -> Page:
+    """Return the page of ``mstore gc``."""
+    would = "would remove" if report.dry_run else "removed"
+    lines = [
+        Line(f"{would} {len(report.removed)} packs that nothing refers to, {size(report.bytes)}")
+    ]
+    if report.young:
+        lines.append(Line(f"{report.young} more were written too lately; see --grace"))
+    return Page(report.to_json(), report.removed, tuple(lines))
