@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         Event,
         Finding,
         TensorChange,
-        VerifyReport,
         Version,
         VersionAudit,
     )
     from mstore.domain.signatures import Signature, TensorSpec
+    from mstore.domain.upkeep import Damage, Mended, RebuildReport, RepairReport, VerifyReport
     from mstore.errors import Error
     from mstore.servable import Servable
     from mstore.store import Store
@@ -37,6 +37,7 @@ __all__ = [
     "AuditReport",
     "Checkout",
     "Checkpoint",
+    "Damage",
     "Deployment",
     "Diff",
     "Error",
@@ -44,6 +45,9 @@ __all__ = [
     "Finding",
     "LintFinding",
     "LintReport",
+    "Mended",
+    "RebuildReport",
+    "RepairReport",
     "Servable",
     "Signature",
     "Store",
@@ -58,13 +62,18 @@ __all__ = [
 # A builder imports mstore for `Servable` alone and `mstore --help` for nothing: what is heavy is
 # loaded when it is first asked for (PEP 562).
 _HOMES = {
+    "Damage": "mstore.domain.upkeep",
     "Error": "mstore.errors",
     "LintFinding": "mstore.domain.lint",
     "LintReport": "mstore.domain.lint",
+    "Mended": "mstore.domain.upkeep",
+    "RebuildReport": "mstore.domain.upkeep",
+    "RepairReport": "mstore.domain.upkeep",
     "Servable": "mstore.servable",
     "Signature": "mstore.domain.signatures",
     "Store": "mstore.store",
     "TensorSpec": "mstore.domain.signatures",
+    "VerifyReport": "mstore.domain.upkeep",
     "VersionLint": "mstore.domain.lint",
 }
 

@@ -260,6 +260,12 @@ def replace_file(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file; it may be gone already."""
+    step("remove", path)
+    path.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it; it may be gone already."""
     step("remove", path)

@@ -15,9 +15,11 @@
     │   ├── DamagedStoreError     13   damaged-store
     │   ├── ProofError            13   proof-failed
     │   ├── LoadCheckError        13   load-check-failed
+    │   ├── ParityError           13   parity-failed
     │   └── LintError             13   lint-failed
     ├── InputError                 1   bad-input
     ├── ConflictError              1   conflict
+    ├── RefusedError               1   refused
     ├── StoreVersionError          1   store-version
     ├── MissingExtraError          1   missing-extra
     ├── SystemIOError              1   io
@@ -198,6 +200,28 @@ class LoadCheckError(IntegrityError):
     code = "load-check-failed"
 
 
+class ParityError(IntegrityError):
+    """A golden example does not come out of an exported SavedModel as it was recorded.
+
+    Attributes:
+        differences: one text for each output that differs.
+    """
+
+    code = "parity-failed"
+
+    def __init__(self, message: str, *, differences: Sequence[str], hint: str = "") -> None:
+        """Make the error with the outputs that differ."""
+        super().__init__(message, hint=hint)
+        self.differences = tuple(differences)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that ``--json`` prints, with the differences."""
+        body = super().to_json()
+        assert isinstance(body["error"], dict)  # noqa: S101 - made just above
+        body["error"]["differences"] = list(self.differences)
+        return body
+
+
 class LintError(IntegrityError):
     """TensorFlow Serving could not serve an exported SavedModel.
 
@@ -233,6 +257,28 @@ class ConflictError(Error):
     """The name or number is taken by other content."""
 
     code = "conflict"
+
+
+class RefusedError(Error):
+    """What is asked for would do harm there; the hint says how to insist, if at all.
+
+    Attributes:
+        reason: stable word for why.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        """Make the error; ``reason`` is a word that options take."""
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that ``--json`` prints, with the reason."""
+        body = super().to_json()
+        assert isinstance(body["error"], dict)  # noqa: S101 - made just above
+        body["error"]["reason"] = self.reason
+        return body
 
 
 class StoreVersionError(Error):

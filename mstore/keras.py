@@ -40,6 +40,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
         tags: tuple[str, ...] = (),
         meta: Mapping[str, str] | None = None,
         builder: str | None = None,
+        example: Any = None,
     ) -> None:
         """Prepare the callback.
 
@@ -52,6 +53,8 @@ class StoreCheckpoint(keras.callbacks.Callback):
             tags: tags for each checkpoint; each moves on to the newest one.
             meta: free text by key for each checkpoint.
             builder: ``FILE.py:NAME`` that builds the model again, recorded for later exports.
+            example: a batch, whose outputs at each checkpoint are recorded with it; every export
+                must then give them.
 
         Raises:
             UsageError: ``save_freq`` is neither ``"epoch"`` nor a positive number.
@@ -67,6 +70,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
         self._meta = dict(meta or {})
         self._save_freq = save_freq
         self._checkpoint = checkpoint
+        self._example = example
         self._batches = 0
         self._saved_at: int | None = None
         self._pending: list[PendingAdd] = []
@@ -115,6 +119,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
                 metrics=metrics,
                 meta=self._meta | meta,
                 background=True,
+                example=self._example,
                 **self._options,
             )
         assert isinstance(pending, PendingAdd)  # noqa: S101 - asked for with background=True

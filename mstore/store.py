@@ -19,24 +19,26 @@ from mstore.domain.records import (
     Deployment,
     Diff,
     Event,
-    VerifyReport,
     Version,
 )
+from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import RebuildReport
-from mstore.errors import DamagedStoreError, Error, StoreNotFoundError, UsageError
+from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport, VerifyReport
+from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
 from mstore.formats.detect import find_checkpoints
 from mstore.ops import audit as audit_op
 from mstore.ops import checkout as checkout_op
+from mstore.ops import past, query, withdrawing
 from mstore.ops import promote as promote_op
-from mstore.ops import query
+from mstore.ops import targets as targets_op
 from mstore.ops.add import DEFAULT_RUN, AddOptions, add
 from mstore.ops.background import PendingAdd
 from mstore.ops.context import Context
+from mstore.ops.ledger import complete_ledger
 from mstore.ops.live import ensure_saved
 from mstore.ops.opened import OpenCheckpoint
 from mstore.ops.rebuild import CATALOG, rebuild
-from mstore.ops.tag import tag
+from mstore.ops.tag import alias, tag
 from mstore.ops.verify import verify
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Store:
         self._context = Context(path, engine, progress or NoProgress())
         with disk.os_errors(f"the store {path} cannot be opened"):
             ensure_current(engine)
+        complete_ledger(self._context)
 
     @classmethod
     def init(cls, directory: StrPath = ".", *, progress: Progress | None = None) -> "Store":
@@ -169,6 +172,7 @@ class Store:
         name: str | None = None,
         live: Any = None,
         background: bool = False,
+        example: Any = None,
         **options: Any,
     ) -> "Checkpoint | PendingAdd":
         """Add one checkpoint.
@@ -181,6 +185,9 @@ class Store:
             live: the live model, where ``model`` is a name.
             background: return at once and add in another thread. The files are held open from now
                 on, so it does no harm if they are deleted meanwhile.
+            example: a golden example: the path of a ``.npz`` file (`mstore.convert.examples`);
+                or, with a live model, a batch: an array or a mapping of input key to array, whose
+                outputs are taken from the live model now. Each export must then give them.
             options: ``run``, ``step``, ``metrics``, ``tags``, ``meta``, ``note``, ``builder``,
                 ``replace``; see `AddOptions`.
 
@@ -195,7 +202,7 @@ class Store:
         """
         if not isinstance(model, str):
             live, model = model, name or getattr(model, "name", None)
-        chosen = _options(model, **options)
+        chosen = _options(model, example=_example(example, live), **options)
         prefixes = find_checkpoints(Path(path))
         if len(prefixes) != 1:
             raise UsageError(
@@ -224,6 +231,7 @@ class Store:
         Raises:
             UsageError: ``step`` is given for several checkpoints.
         """
+        options["example"] = _example(options.get("example"), None)
         chosen = _options(model, **options)
         prefixes: list[Path] = []
         done: list[Checkpoint] = []
@@ -299,6 +307,15 @@ class Store:
         """Compare two checkpoints tensor by tensor."""
         return query.diff(self._context, a, b)
 
+    def alias(self, reference: str, name: str) -> Version:
+        """Give an alias to a version, taking it from the one of the model that has it.
+
+        Raises:
+            UsageError: ``name`` cannot be an alias.
+            UnknownReferenceError: there is no such version.
+        """
+        return alias(self._context, reference, name)
+
     def tag(self, reference: str, name: str) -> Checkpoint:
         """Give a tag to a checkpoint, taking it from the one of the model that has it."""
         return tag(self._context, reference, name)
@@ -331,6 +348,10 @@ class Store:
         trace: bool = False,
         program: str | None = None,
         learn: bool = True,
+        example: StrPath | None = None,
+        atol: float = 1e-5,
+        rtol: float = 1e-5,
+        warmup: bool = True,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -358,11 +379,17 @@ class Store:
             program: beginning of the id of the program to link with.
             learn: whether the program of a traced model is recorded, so that later checkpoints of
                 the same structure are linked. It takes one more trace, once.
+            example: a golden example, a ``.npz`` file (`mstore.convert.examples`); by default the
+                one recorded with the checkpoint.
+            atol: how far an output of the example may be off.
+            rtol: the same, relative to what is expected.
+            warmup: whether the example becomes the version's warmup request.
 
         Raises:
             ProofError: a variable is not a tensor of the checkpoint.
             LintError: TensorFlow Serving could not serve the result.
             LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
+            ParityError: the golden example does not come out.
             UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
@@ -387,20 +414,126 @@ class Store:
             trace=trace,
             program=program,
             learn=learn,
+            example=Path(example) if example is not None else None,
+            atol=atol,
+            rtol=rtol,
+            warmup=warmup,
         )
         return export(self._context, reference, options)
 
-    def promote(self, version: str, target: StrPath, *, message: str | None = None) -> Deployment:
-        """Place a version in a TensorFlow Serving base path.
+    def promote(
+        self,
+        version: str,
+        target: StrPath,
+        *,
+        message: str | None = None,
+        alias: str | None = None,
+        allow: Sequence[str] = (),
+    ) -> Deployment:
+        """Place a version in a target or a TensorFlow Serving base path.
+
+        Args:
+            version: which one.
+            target: name of a target, or a directory.
+            message: why, for the ledger.
+            alias: a name that the version gets.
+            allow: reasons that shall not hold it back, words of `mstore.ops.promote.REASONS`.
 
         Raises:
+            RefusedError: its signatures, its checks or its past speak against it.
             ConflictError: its number is there with other content.
+            StoreLockedError: another process holds the base path.
         """
-        return promote_op.promote(self._context, version, Path(target), message=message)
+        options = promote_op.PromoteOptions(message, alias, tuple(allow))
+        return promote_op.promote(self._context, version, _place(target), options)
+
+    def rollback(
+        self,
+        target: StrPath,
+        *,
+        to: int | None = None,
+        model: str | None = None,
+        message: str | None = None,
+        alias: str | None = None,
+    ) -> Rollback:
+        """Make an earlier version the live one again; see `mstore.ops.withdrawing.rollback`."""
+        return withdrawing.rollback(
+            self._context, _place(target), to=to, model=model, message=message, alias=alias
+        )
+
+    def retire(
+        self,
+        target: StrPath,
+        version: int,
+        *,
+        model: str | None = None,
+        message: str | None = None,
+    ) -> Deployment:
+        """Take a version that is not needed any more out of a target; it stays in the store.
+
+        Raises:
+            RefusedError: it is the last one there, the live one, or has an alias.
+            UnknownReferenceError: it is not there.
+        """
+        return withdrawing.retire(
+            self._context, _place(target), version, model=model, message=message
+        )
+
+    def add_target(
+        self, name: str, base: StrPath, *, models: Sequence[str], keep: int | None = None
+    ) -> Target:
+        """Give a serving directory a name; see `mstore.ops.targets.add_target`."""
+        return targets_op.add_target(self._context, name, Path(base), models=models, keep=keep)
+
+    def targets(self) -> tuple[TargetState, ...]:
+        """Return every base path of a target, with what the ledger says is in it."""
+        found = targets_op.states(self._context)
+        return tuple(state for state in found if state.site.target is not None)
+
+    def target(self, name: str) -> Target:
+        """Return a target by its name.
+
+        Raises:
+            UnknownReferenceError: there is none.
+        """
+        return targets_op.get_target(self._context, name)
+
+    def remove_target(self, name: str) -> Target:
+        """Forget a target; its directory and its history stay.
+
+        Raises:
+            UnknownReferenceError: there is none of that name.
+        """
+        return targets_op.remove_target(self._context, name)
+
+    def deployed(self, model: str | None = None) -> tuple[TargetState, ...]:
+        """Return every base path that has versions, with what the ledger says is in it."""
+        found = targets_op.states(self._context, model=model)
+        return tuple(state for state in found if state.placed.present)
 
     def audit(self, path: StrPath) -> AuditReport:
         """Tell which checkpoints a serving directory holds and whether every byte is as it was."""
         return audit_op.audit(Path(path), self._context)
+
+    def audits(
+        self, where: StrPath | None = None, *, at: str | None = None, model: str | None = None
+    ) -> tuple[AuditReport, ...]:
+        """Audit the base paths of a target, a directory, or of all targets.
+
+        Args:
+            where: name of a target, or a directory; None for all targets.
+            at: tell from the ledger what was there at this time (ISO 8601, local time unless it
+                has an offset), and look at no directory.
+            model: only of this model.
+
+        Raises:
+            InputError: a directory is not there.
+            UnknownReferenceError: there is no target at all, or nothing was there then.
+        """
+        place = None if where is None else _place(where)
+        if at is not None:
+            return past.audit_at(self._context, place, at=at, model=model)
+        return audit_op.audit_targets(self._context, place, model)
 
     def lint(self, path: StrPath) -> "LintReport":
         """Tell what TensorFlow Serving would refuse of a SavedModel, a version or a base path.
@@ -410,9 +543,67 @@ class Store:
         """
         return lint(path, self._context.progress)
 
-    def verify(self) -> VerifyReport:
-        """Check every byte of the store against its id."""
-        return verify(self._context)
+    def verify(self, *, subset: tuple[int, int] = (1, 1), resume: bool = False) -> VerifyReport:
+        """Check the structure of the store, then every byte against its id.
+
+        What is damaged is written down, so that adding the same content writes it again; nothing
+        else is changed.
+
+        Args:
+            subset: ``(n, t)`` reads the packs of the ``n``-th of ``t`` parts alone.
+            resume: go on where a verification of the same subset was stopped.
+
+        Raises:
+            UsageError: there is no such subset.
+        """
+        return verify(self._context, subset=subset, resume=resume)
+
+    def gc(self, *, dry_run: bool = False, grace: float | None = None) -> GcReport:
+        """Remove bytes that nothing refers to, such as those of a command that died.
+
+        Args:
+            dry_run: only say what would be removed.
+            grace: seconds; what was written later than so long ago stays. An hour by default.
+
+        Raises:
+            UsageError: ``grace`` is negative.
+        """
+        from mstore.ops.gc import GRACE, collect  # noqa: PLC0415 - rarely needed
+
+        return collect(self._context, dry_run=dry_run, grace=GRACE if grace is None else grace)
+
+    def repair(self, *, sources: Sequence[StrPath] = (), dry_run: bool = False) -> RepairReport:
+        """Verify the store and take good copies of what is damaged from where they still are.
+
+        Args:
+            sources: other stores, and directories of original files or published versions, beside
+                the places that the catalog knows.
+            dry_run: only say what would come of it.
+
+        Raises:
+            InputError: a source is not there.
+        """
+        from mstore.ops.repair import repair  # noqa: PLC0415 - rarely needed
+
+        stores: list[Store] = []
+        directories: list[Path] = []
+        try:
+            for source in map(Path, sources):
+                try:
+                    stores.append(Store.open(source, exact=True))
+                except StoreNotFoundError as error:
+                    if not source.is_dir():
+                        raise InputError(f"{source} is neither a store nor a directory") from error
+                    directories.append(source)
+            contexts = [store._context for store in stores]  # noqa: SLF001 - one of us
+            return repair(self._context, contexts, directories, dry_run=dry_run)
+        finally:
+            for store in stores:
+                store.close()
+
+
+def _place(where: StrPath) -> str | Path:
+    return where if isinstance(where, str) else Path(where)
 
 
 def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:
@@ -473,6 +664,28 @@ def _ensure_catalog(path: Path) -> None:
             f"the store {path} has lost its catalog",
             hint="make it again from the packs and the ledger: mstore fsck --rebuild",
         )
+
+
+def _example(example: Any, live: Any) -> bytes | None:
+    """Return a golden example as it is stored.
+
+    Raises:
+        InputError: there is no such file, or it is none.
+        UsageError: a batch is given without the live model.
+    """
+    if example is None:
+        return None
+    from mstore.convert.examples import read_example, to_bytes  # noqa: PLC0415 - loads numpy
+    from mstore.ops.live import example_of  # noqa: PLC0415 - the same
+
+    if isinstance(example, (str, os.PathLike)):
+        return to_bytes(read_example(Path(example)))
+    if live is None:
+        raise UsageError(
+            "the example is a batch, and its outputs are not known",
+            hint="give the live model as well, or the path of a .npz file",
+        )
+    return to_bytes(example_of(live, example))
 
 
 def _options(model: Any, **options: Any) -> AddOptions:

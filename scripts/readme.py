@@ -5,7 +5,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -32,15 +34,21 @@ def command_table() -> str:
     """Return one row for each command that help lists: usage and the first line of its help."""
     group = typer.main.get_command(app)
     rows = ["| command | what it does |", "|---|---|"]
-    for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
-        if not command.hidden:
-            summary = command.help.split("\n\n")[0].replace("\n", " ")
-            rows.append(f"| `{_usage(name, command.params)}` | {summary} |")
+    rows += [f"| `{usage}` | {summary} |" for usage, summary in _commands(group, "mstore")]
     return "\n".join(rows)
 
 
+def _commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        elif not command.hidden:
+            summary = command.help.split("\n\n")[0].replace("\n", " ")
+            yield _usage(f"{path} {name}", command.params), summary
+
+
 def _usage(name: str, parameters: list[typer.CallbackParam]) -> str:
-    words = ["mstore", name]
+    words = [name]
     for parameter in parameters:
         if parameter.param_type_name == "argument":
             metavar = (parameter.metavar or parameter.name or "").upper()

@@ -8,6 +8,7 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -81,10 +82,18 @@ def commands_in(text: str) -> set[str]:
 
 def examples() -> set[str]:
     found = commands_in(README)
-    for command in GROUP.commands.values():  # type: ignore[attr-defined]
+    for command in every_command(GROUP):
         listing = command.help.split("Examples:\n")[1]
         found |= {line.strip() for line in listing.splitlines()}
     return found
+
+
+def every_command(group: Any) -> Iterator[Any]:
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            yield from every_command(command)
+        else:
+            yield command
 
 
 @pytest.mark.parametrize("line", sorted(examples()))

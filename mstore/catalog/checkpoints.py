@@ -139,6 +139,12 @@ def supersede(connection: sa.Connection, seq: int) -> None:
     )
 
 
+def point(connection: sa.Connection, seq: int, *, manifest: bytes, record: bytes) -> None:
+    """Say which manifest and which record a checkpoint has."""
+    values = sa.update(checkpoints).values(manifest=manifest, record=record)
+    connection.execute(values.where(checkpoints.c.seq == seq))
+
+
 def restore(connection: sa.Connection, seq: int) -> None:
     """Make a replaced checkpoint the current one again."""
     connection.execute(
@@ -314,7 +320,7 @@ class _Details:
         assert isinstance(seq, int)  # noqa: S101 - the primary key
         plain = (
             "id step step_source step_variable format bytes stored_bytes tensors content note "
-            "builder added_at source superseded"
+            "builder added_at source superseded example"
         )
         fields: dict[str, object] = {name: row[name] for name in plain.split()}
         return Checkpoint(

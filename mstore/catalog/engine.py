@@ -102,7 +102,8 @@ def writing(
                 journal.ensure_not_older(connection, _directory(engine))
             yield connection
             if watched:
-                journal.record(connection, _directory(engine), durable=not in_pack)
+                with disk.os_errors(f"the ledger beside {engine.url.database} cannot be written"):
+                    journal.record(connection, _directory(engine), durable=not in_pack)
 
 
 def _ensure_in_place(connection: sa.Connection) -> None:

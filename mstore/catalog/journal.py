@@ -94,6 +94,15 @@ def ensure_not_older(connection: sa.Connection, directory: Path) -> None:
         )
 
 
+def is_behind(connection: sa.Connection, directory: Path) -> bool:
+    """Return whether the end of the ledger is lost: an add does not wait for it, the power may go.
+
+    It reads the last entry alone.
+    """
+    at = position(connection)
+    return at is not None and not _in_step(directory / FILE, at)
+
+
 def settle(connection: sa.Connection, directory: Path) -> Position:
     """See to it that the ledger tells all that the catalog holds, in a transaction.
 

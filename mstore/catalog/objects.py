@@ -7,7 +7,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from mstore.catalog.tables import objects, packs
+from mstore.catalog.tables import damaged, objects, packs
 
 
 class Placed(Protocol):
@@ -63,8 +63,9 @@ _ROW = (
 
 
 def known(connection: sa.Connection, ids: Sequence[bytes]) -> set[bytes]:
-    """Return those of ``ids`` that the store has."""
-    query = sa.select(objects.c.id).where(objects.c.id.in_(ids))
+    """Return those of ``ids`` that the store has and that are not known to be damaged."""
+    rotten = sa.select(damaged.c.id)
+    query = sa.select(objects.c.id).where(objects.c.id.in_(ids), objects.c.id.not_in(rotten))
     return set(connection.scalars(query))
 
 
@@ -83,10 +84,32 @@ def of_pack(connection: sa.Connection, name: str) -> dict[bytes, ObjectRow]:
     }
 
 
+def placed(connection: sa.Connection) -> set[bytes]:
+    """Return the ids of all objects."""
+    return set(connection.scalars(sa.select(objects.c.id)))
+
+
+def packs_of(connection: sa.Connection, ids: Iterable[bytes]) -> set[str]:
+    """Return the names of the packs that hold these objects."""
+    found: set[str] = set()
+    query = sa.select(packs.c.name).join(objects, packs.c.seq == objects.c.pack)
+    for key in ids:
+        found.update(connection.scalars(query.where(objects.c.id == key)))
+    return found
+
+
 def all_packs(connection: sa.Connection) -> Iterator[tuple[str, int]]:
     """Yield name and size in bytes of every pack."""
     for row in connection.execute(sa.select(packs.c.name, packs.c.bytes).order_by(packs.c.seq)):
         yield row.name, row.bytes
+
+
+def forget_packs(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Take packs and all their objects out of the catalog."""
+    for name in names:
+        seq = connection.scalar(sa.select(packs.c.seq).where(packs.c.name == name))
+        connection.execute(sa.delete(objects).where(objects.c.pack == seq))
+        connection.execute(sa.delete(packs).where(packs.c.seq == seq))
 
 
 def add_pack(
@@ -107,7 +130,15 @@ def pack_keys(connection: sa.Connection) -> list[tuple[int, str]]:
 
 
 def add_objects(connection: sa.Connection, pack: int, entries: Iterable[Placed]) -> None:
-    """Record the objects of a pack; one that another pack holds already stays there."""
+    """Record the objects of a pack; one that another pack holds already stays there.
+
+    Unless it is damaged there: then this copy takes its place.
+    """
+    entries = tuple(entries)
+    rotten = set(connection.scalars(sa.select(damaged.c.id)))
+    for key in rotten & {entry.id for entry in entries}:
+        connection.execute(sa.delete(objects).where(objects.c.id == key))
+        connection.execute(sa.delete(damaged).where(damaged.c.id == key))
     rows = [
         {
             "id": entry.id,

@@ -1,6 +1,7 @@
 """Queries about programs."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -81,3 +82,9 @@ def find_programs(
         ProgramRow(row.builder, row.manifest, row.record, Program.from_json(json.loads(row.body)))
         for row in connection.execute(query)
     ]
+
+
+def drop_programs(connection: sa.Connection, ids: Iterable[str]) -> None:
+    """Take programs out of the catalog; the next export of their architecture records them anew."""
+    for id_ in ids:
+        connection.execute(sa.delete(programs).where(programs.c.id == id_))

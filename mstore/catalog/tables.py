@@ -87,6 +87,7 @@ checkpoints = Table(
     Column("source", Text, nullable=False),
     Column("added_at", String(32), nullable=False),
     Column("superseded", Boolean, nullable=False),
+    Column("example", String(64)),
     Index("ix_checkpoints_model_seq", "model", "superseded", "seq"),
     Index(
         "ux_checkpoints_run_step",
@@ -170,6 +171,50 @@ deployments = Table(
     Column("by", Text, nullable=False),
     Column("message", Text),
     Column("record", LargeBinary(32), nullable=False),
+    Index("ix_deployments_target", "target", "seq"),
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("base", Text, nullable=False),
+    Column("policy", String(16), nullable=False),
+    Column("config", Text),
+    Column("keep", Integer),
+    Column("server", Text),
+    Column("created_at", String(32), nullable=False),
+)
+
+# The base path of each model of a target; one directory belongs to one of them.
+target_models = Table(
+    "target_models",
+    metadata,
+    Column("target", ForeignKey("targets.seq"), primary_key=True),
+    Column("model", ForeignKey("models.seq"), primary_key=True),
+    Column("path", Text, nullable=False),
+    Index("ux_target_models_path", "path", unique=True),
+    sqlite_with_rowid=False,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", ForeignKey("models.seq"), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("version", ForeignKey("versions.seq"), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# What was begun in a base path and not yet written down as done.
+intents = Table(
+    "intents",
+    metadata,
+    Column("base", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    sqlite_with_rowid=False,
 )
 
 events = Table(
@@ -185,6 +230,15 @@ events = Table(
     Column("by", Text, nullable=False),
     Column("path", Text),
     Column("message", Text),
+)
+
+damaged = Table(
+    "damaged",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("found_at", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # One row: which entry of the ledger's file was written last, and where in the file it stands.

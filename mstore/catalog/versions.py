@@ -1,12 +1,13 @@
 """Queries about versions, deployments and the ledger."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from mstore.catalog.tables import checkpoints, deployments, events, models, runs, versions
+from mstore.catalog.targets import alias_names
 from mstore.domain.records import Deployment, Event, FileRecord, Version
 from mstore.domain.serving_names import MAX_VERSION
 from mstore.domain.signatures import Signature
@@ -84,6 +85,12 @@ def insert_version(
     return int(result.inserted_primary_key[0])
 
 
+def point(connection: sa.Connection, seq: int, *, manifest: bytes, record: bytes) -> None:
+    """Say which manifest and which record a version has."""
+    values = sa.update(versions).values(manifest=manifest, record=record)
+    connection.execute(values.where(versions.c.seq == seq))
+
+
 _VERSION = (
     versions.c.seq,
     versions.c.checkpoint,
@@ -110,11 +117,17 @@ def find_versions(
     if digest is not None:
         query = query.where(versions.c.digest == digest)
     query = query.order_by(models.c.name, versions.c.number.desc()).limit(limit)
+    rows = connection.execute(query).all()
+    named = alias_names(connection, [row.seq for row in rows])
     return [
         VersionRow(
-            row.seq, row.checkpoint, row.manifest, row.record, read_version(json.loads(row.body))
+            row.seq,
+            row.checkpoint,
+            row.manifest,
+            row.record,
+            replace(read_version(json.loads(row.body)), aliases=named.get(row.seq, ())),
         )
-        for row in connection.execute(query)
+        for row in rows
     ]
 
 
@@ -154,9 +167,10 @@ def find_deployments(
     *,
     model: str | None = None,
     path: str | None = None,
+    base: str | None = None,
     limit: int | None = None,
 ) -> list[Deployment]:
-    """Return deployments, the last first."""
+    """Return deployments, the last first: all, of a model, of a directory or below a base path."""
     query = (
         sa.select(deployments, versions.c.number, models.c.name.label("model_name"))
         .join(versions, versions.c.seq == deployments.c.version)
@@ -166,6 +180,8 @@ def find_deployments(
         query = query.where(models.c.name == model)
     if path is not None:
         query = query.where(deployments.c.path == path)
+    if base is not None:  # "0" sorts just after "/"
+        query = query.where(deployments.c.path > f"{base}/", deployments.c.path < f"{base}0")
     rows = connection.execute(query.order_by(deployments.c.seq.desc()).limit(limit))
     return [
         Deployment(

@@ -12,13 +12,17 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     diff,
     export,
     fsck,
+    gc,
     init,
     lint,
     list_,
     log,
     promote,
+    retire,
+    rollback,
     show,
     tag,
+    target,
     verify,
 )
 from mstore.cli.registry import JsonOption, QuietOption, StoreOption, app
@@ -39,7 +43,7 @@ _HELP = """Git for TensorFlow checkpoints and the SavedModels they become.
 \b
 A checkpoint:  mnist  mnist@1200  mnist/run@1200  mnist@best:val_loss
                mnist@TAG  a3f91c (first digits of its id)
-A version:     mnist:4  mnist:latest
+A version:     mnist:4  mnist:latest  mnist:production (alias)
 
 \b
 Exit status: 0 done, 1 failed, 2 usage, 3 done in part, 10 no store,

@@ -26,6 +26,16 @@ def complete_version(incomplete: str) -> list[str]:
     return _beginning(incomplete, found)
 
 
+def complete_target(incomplete: str) -> list[str]:
+    """Return the targets that begin so."""
+    try:
+        with open_session(Settings()).store() as store:
+            names = [state.site.name for state in store.targets()]
+    except Error:
+        return []
+    return _beginning(incomplete, iter(names))
+
+
 def _beginning(incomplete: str, texts: Iterator[str]) -> list[str]:
     return [text for text in dict.fromkeys(texts) if text.startswith(incomplete)]
 

@@ -9,6 +9,7 @@ import typer
 
 from mstore.cli.session import Session, open_session
 from mstore.cli.settings import Settings
+from mstore.errors import UsageError
 
 P = ParamSpec("P")
 Command = Callable[Concatenate[Session, P], None]
@@ -34,10 +35,31 @@ app = typer.Typer(
 )
 
 
+def group(name: str, summary: str) -> typer.Typer:
+    """Return a command that has commands of its own, registered under ``name``."""
+    made = typer.Typer(
+        name=name, help=summary, no_args_is_help=False, rich_markup_mode=None, callback=_named
+    )
+    app.add_typer(made, invoke_without_command=True)
+    return made
+
+
+def _named(ctx: typer.Context) -> None:
+    """Ask for one of the commands."""
+    if ctx.invoked_subcommand is None:
+        raise UsageError(
+            f"{ctx.info_name} needs a command", hint=f"mstore {ctx.info_name} --help lists them"
+        )
+
+
 def command(
-    name: str, *, aliases: Sequence[str] = (), examples: Sequence[str]
+    name: str,
+    *,
+    aliases: Sequence[str] = (),
+    examples: Sequence[str],
+    within: typer.Typer = app,
 ) -> Callable[[Command[P]], Command[P]]:
-    """Return a decorator that registers a function under ``name``.
+    """Return a decorator that registers a function under ``name``, of a `group` if one is given.
 
     The function takes the session and then its own parameters, annotated for Typer. Its docstring
     is the help text; ``--store``, ``--json`` and ``--quiet`` are added.
@@ -46,9 +68,9 @@ def command(
     def register(function: Command[P]) -> Command[P]:
         runner = _runner(function)
         text = _help(inspect.cleandoc(function.__doc__ or ""), examples)
-        app.command(name, help=text)(runner)
+        within.command(name, help=text)(runner)
         for alias in aliases:
-            app.command(alias, help=text, hidden=True)(runner)
+            within.command(alias, help=text, hidden=True)(runner)
         return function
 
     return register

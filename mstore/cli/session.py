@@ -64,11 +64,13 @@ class Session:
             progress=self.progress,
         )
 
-    def audit(self, path: Path) -> "AuditReport":
-        """Audit a directory with the store, or by its own statement where there is no store.
+    def audits(
+        self, where: str | None, *, at: str | None = None, model: str | None = None
+    ) -> "tuple[AuditReport, ...]":
+        """Audit with the store, or a directory by its own statement where there is no store.
 
         Raises:
-            StoreNotFoundError: a store is named and is not there.
+            StoreNotFoundError: a store is needed or named, and is not there.
             InputError: the path is not there.
         """
         from mstore.store import audit_without_store  # noqa: PLC0415 - loads SQLAlchemy
@@ -76,12 +78,12 @@ class Session:
         try:
             store = self.store()
         except StoreNotFoundError:
-            if self.settings.store_path() is not None:
+            if self.settings.store_path() is not None or where is None or at is not None:
                 raise
             self.output.talk("no store is here: auditing by what the directory says of itself")
-            return audit_without_store(path, self.progress)
+            return (audit_without_store(Path(where), self.progress),)
         with store:
-            return store.audit(path)
+            return store.audits(where, at=at, model=model)
 
     def lint(self, path: Path) -> "LintReport":
         """Lint a directory; no store is asked.

@@ -111,3 +111,17 @@ def _shape(text: str, whole: str) -> tuple[int | None, ...] | None:
         else:
             raise UsageError(f"--input {whole!r}: {part!r} is no dimension", hint=_INPUT_HINT)
     return tuple(dims)
+
+
+def subset_of(text: str | None) -> tuple[int, int]:
+    """Return ``N/T`` as two numbers; all of it where nothing is given.
+
+    Raises:
+        UsageError: it is no such thing.
+    """
+    if text is None:
+        return 1, 1
+    part, slash, total = text.partition("/")
+    if not slash or not (part.isdecimal() and total.isdecimal()):
+        raise UsageError(f"--read-data-subset takes N/T, 1/7 say, not {text}")
+    return int(part), int(total)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,12 @@ _BY_VALUE = "fc"
 
 def write(path: Path, nested: Nested) -> None:
     """Write arrays by name and key; arrays of strings or ``bytes`` objects too."""
+    with path.open("wb") as file:
+        write_to(file, nested)
+
+
+def write_to(file: IO[bytes], nested: Nested) -> None:
+    """Write arrays into an open file; see `write`."""
     index: dict[str, dict[str, str]] = {}
     arrays: dict[str, Array] = {}
     for name, group in nested.items():
@@ -29,13 +35,18 @@ def write(path: Path, nested: Nested) -> None:
             slot = index[name][key] = f"{mark}{len(arrays)}"
             arrays[slot] = {"s": _packed, "v": _bits, "n": _same}[mark](array)
     arrays[_INDEX] = np.frombuffer(json.dumps(index).encode(), np.uint8)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
 
 
 def read(path: Path) -> dict[str, dict[str, Array]]:
     """Return what ``write`` wrote; strings as ``bytes`` objects, unknown types as their bits."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file:
+        return read_from(file)
+
+
+def read_from(file: IO[bytes]) -> dict[str, dict[str, Array]]:
+    """Return what ``write_to`` wrote; see `read`."""
+    with np.load(file, allow_pickle=False) as stored:
         index = json.loads(stored[_INDEX].tobytes())
         return {
             name: {

@@ -8,10 +8,14 @@ from typing import Any
 import numpy.typing as npt
 
 from mstore.convert import arrays
+from mstore.convert.examples import Example
 from mstore.convert.process import require_tensorflow, run_worker
 from mstore.convert.request import Sample
 from mstore.domain.signatures import Signature
 from mstore.errors import LoadCheckError, WorkerError, WorkerTimeoutError
+
+EXAMPLE = "example "
+"""Under what the outputs of the example come; no signature can have this name."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -23,6 +27,7 @@ def check(
     feeds: Mapping[str, Arrays] | None = None,
     dims: Mapping[str, tuple[int, ...]] | None = None,
     samples: Mapping[str, Sample] | None = None,
+    example: Example | None = None,
     timeout: float | None = None,
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """Load the SavedModel as TensorFlow Serving does and run its signatures.
@@ -37,10 +42,12 @@ def check(
         dims: input key to a shape that is known to work (``TraceResult.dims``).
         samples: signature name to a batch and the live model's outputs for it
             (``TraceResult.samples``), which must come out.
+        example: a batch that is run as well, with the keys of its signature.
         timeout: seconds after which the process is killed; None waits for ever.
 
     Returns:
-        Signature name to output key to array; of made-up batches, those of the batch of 3.
+        Signature name to output key to array; of made-up batches, those of the batch of 3. Of the
+        example under `EXAMPLE`.
 
     Raises:
         LoadCheckError: if the loader refuses the SavedModel, a signature does not run or gives
@@ -54,8 +61,14 @@ def check(
         "signatures": {name: signature.to_json() for name, signature in signatures.items()},
         "dims": {key: list(shape) for key, shape in (dims or {}).items()},
     }
-    outputs = _run(request, feeds or {}, timeout, samples or {})
-    return {name: outputs[name] for name in signatures}
+    given = dict(feeds or {})
+    if example is not None:
+        given[f"example {example.signature}"] = example.inputs
+    outputs = _run(request, given, timeout, samples or {})
+    found = {name: outputs[name] for name in signatures}
+    if example is not None:
+        found[EXAMPLE] = outputs[f"example {example.signature}"]
+    return found
 
 
 def _run(

@@ -11,6 +11,7 @@ from mstore.convert.request import TraceRequest, TraceResult
 from mstore.convert.tables import is_table_part
 from mstore.convert.trace import trace
 from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorReader, TensorTable
+from mstore.domain.warmup import WARMUP_PATH
 from mstore.errors import Error
 from mstore.formats.saved_model import variables_prefix
 from mstore.formats.tensor_bundle import read_index
@@ -99,7 +100,9 @@ def _variables(saved_model: Path) -> TensorTable:
 
 def _other_program(first: Path, second: Path, real: TraceResult, dyed: TraceResult) -> str | None:
     """Return how the program of the second export differs from that of the first."""
+    # A warmup request is written after the trace, and is no part of the program.
     files = {str(file.relative_to(first)) for file in first.rglob("*") if file.is_file()}
+    files -= {WARMUP_PATH}
     others = {str(file.relative_to(second)) for file in second.rglob("*") if file.is_file()}
     for name in sorted(files | others):
         if name.startswith(f"{_VARIABLES}/") or name == FINGERPRINT:

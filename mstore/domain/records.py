@@ -30,6 +30,7 @@ class Checkpoint:
         meta: free text by key.
         note: free text.
         builder: the builder recorded with it, or None.
+        example: id of the object that holds its golden example, in hex, or None.
         added_at: time, ISO 8601 in UTC.
         source: path prefix it was added from.
         versions: numbers of the versions made of it.
@@ -58,6 +59,7 @@ class Checkpoint:
     versions: tuple[int, ...] = ()
     superseded: bool = False
     new: bool = False
+    example: str | None = None
 
     def to_json(self, *, with_new: bool = False) -> Json:
         """Return the JSON object; ``new`` is in it only where it means something."""
@@ -82,6 +84,7 @@ class Checkpoint:
             "source": self.source,
             "versions": list(self.versions),
             "superseded": self.superseded,
+            "example": self.example,
         }
         if with_new:
             body["new"] = self.new
@@ -125,6 +128,8 @@ class Version:
         environment: versions of what made it.
         warnings: what the conversion wants to be known.
         published: directory it was placed in by the call that returned it, or None.
+        parity: of a golden example that came out: ``signature``, ``rows``, ``atol``, ``rtol`` and
+            ``largest_difference``.
     """
 
     model: str
@@ -146,6 +151,7 @@ class Version:
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     published: str | None = None
+    parity: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -169,6 +175,7 @@ class Version:
             "environment": dict(self.environment),
             "warnings": list(self.warnings),
             "published": self.published,
+            "parity": dict(self.parity),
         }
 
     def at(self, path: str) -> "Version":
@@ -181,11 +188,12 @@ class Deployment:
     """The event of a version entering or leaving a target.
 
     Attributes:
-        target: the target as it was named, a path here.
+        target: name of the target, or the base path of a plain directory.
         path: the version's directory.
         model: name of the model.
         version: its number.
-        event: ``promoted``.
+        event: ``promoted`` or ``restored`` when it came; ``rolled-back`` or ``retired`` when it
+            left.
         at: time, ISO 8601 in UTC.
         by: user and host.
         message: why, or None.
@@ -227,7 +235,8 @@ class Event:
 
     Attributes:
         id: content id of the event's record.
-        event: ``added``, ``replaced``, ``exported`` or ``promoted``.
+        event: ``added``, ``replaced``, ``tagged``, ``exported``, ``aliased``, or that of a
+            deployment.
         model: name of the model.
         at: time, ISO 8601 in UTC.
         by: user and host.
@@ -390,7 +399,8 @@ class VersionAudit:
         path: the directory.
         verdict: ``proven``, ``modified`` or ``unknown``.
         basis: ``catalog`` where a store answered, ``statement`` where only the directory's own
-            ``assets.extra/mstore.json`` could be asked, None where nothing could.
+            ``assets.extra/mstore.json`` could be asked, ``ledger`` where it is told of the past,
+            None where nothing could be asked.
         checkpoint: where the weights come from, or None.
         candidates: all checkpoints that hold exactly these weights.
         statement: what the directory says of itself, or None.
@@ -402,7 +412,7 @@ class VersionAudit:
     version: int | None
     path: str
     verdict: Verdict
-    basis: Literal["catalog", "statement"] | None
+    basis: Literal["catalog", "statement", "ledger"] | None
     checkpoint: Json | None
     candidates: tuple[Json, ...]
     statement: Json | None
@@ -435,12 +445,16 @@ class AuditReport:
         model: name of the model, where all versions agree on one; else None.
         versions: one entry for each version directory.
         findings: what concerns the base path itself.
+        target: name of the target that it is of, where it is one's.
+        at: the time that is told of, where that is not now: ISO 8601 in UTC.
     """
 
     path: str
     model: str | None
     versions: tuple[VersionAudit, ...]
     findings: tuple[Finding, ...] = ()
+    target: str | None = None
+    at: str | None = None
 
     @property
     def proven(self) -> bool:
@@ -454,45 +468,6 @@ class AuditReport:
             "model": self.model,
             "versions": [version.to_json() for version in self.versions],
             "findings": [finding.to_json() for finding in self.findings],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What a verification of the store found.
-
-    Attributes:
-        packs: packs read.
-        objects: objects checked against their ids.
-        bytes: bytes read.
-        checkpoints: checkpoints whose files are complete.
-        versions: versions whose files are complete.
-        findings: damage; each makes the store unsound.
-        notes: what is harmless, such as packs that nothing refers to.
-    """
-
-    packs: int
-    objects: int
-    bytes: int
-    checkpoints: int
-    versions: int
-    findings: tuple[Finding, ...]
-    notes: tuple[Finding, ...] = ()
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing is damaged or missing."""
-        return not self.findings
-
-    def to_json(self) -> Json:
-        """Return the JSON object."""
-        return {
-            "clean": self.clean,
-            "packs": self.packs,
-            "objects": self.objects,
-            "bytes": self.bytes,
-            "checkpoints": self.checkpoints,
-            "versions": self.versions,
-            "findings": [finding.to_json() for finding in self.findings],
-            "notes": [note.to_json() for note in self.notes],
+            "target": self.target,
+            "at": self.at,
         }

@@ -10,6 +10,7 @@ r"""References: how commands name a checkpoint or a version.
 ``mnist@TAG``             a tag
 ``a3f9``                  content id, or its first 4 or more hex digits
 ``mnist:4``               version 4; ``mnist:latest`` the highest number
+``mnist:production``      the version with that alias
 ========================  =====================================================
 
 Law: ``str(parse_reference(text))`` parses to an equal reference.

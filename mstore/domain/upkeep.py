@@ -1,8 +1,96 @@
-"""What the upkeep of a store returns: its catalog made again, its damage mended."""
+"""What the upkeep of a store returns: what is damaged, its catalog made again, what was mended."""
 
 from dataclasses import dataclass
 
 from mstore.domain.records import Finding, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One object or pack that is damaged or missing, and what needs it.
+
+    Attributes:
+        id: id of the object, or name of the pack.
+        kind: ``chunk``, ``manifest``, ``record`` or ``pack``; a pack's own index is meant.
+        pack: the pack it is in.
+        offset: its first byte there.
+        detail: what is the matter.
+        checkpoints: ids of the checkpoints that need it.
+        versions: versions that need it, as references.
+        programs: ids of the programs that need it.
+    """
+
+    id: str
+    kind: str
+    pack: str
+    offset: int
+    detail: str
+    checkpoints: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "pack": self.pack,
+            "offset": self.offset,
+            "detail": self.detail,
+            "checkpoints": list(self.checkpoints),
+            "versions": list(self.versions),
+            "programs": list(self.programs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification of the store found.
+
+    Attributes:
+        packs: packs read.
+        objects: objects checked against their ids.
+        bytes: bytes read.
+        checkpoints: checkpoints whose files are complete.
+        versions: versions whose files are complete.
+        findings: damage; each makes the store unsound.
+        notes: what is harmless, such as packs that nothing refers to.
+        damaged: each object that is damaged or missing, with what needs it.
+        advice: what to do, a line for each step; empty where nothing is damaged.
+        subset: which part of the packs' data was read, ``(1, 4)`` for the first quarter.
+    """
+
+    packs: int
+    objects: int
+    bytes: int
+    checkpoints: int
+    versions: int
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...] = ()
+    damaged: tuple[Damage, ...] = ()
+    advice: tuple[str, ...] = ()
+    subset: tuple[int, int] = (1, 1)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is damaged or missing."""
+        return not self.findings
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "clean": self.clean,
+            "packs": self.packs,
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "checkpoints": self.checkpoints,
+            "versions": self.versions,
+            "findings": [finding.to_json() for finding in self.findings],
+            "notes": [note.to_json() for note in self.notes],
+            "damaged": [item.to_json() for item in self.damaged],
+            "advice": list(self.advice),
+            "subset": list(self.subset),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +137,84 @@ class RebuildReport:
             "adopted": list(self.adopted),
             "kept": self.kept,
             "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """An object that was damaged and is good again; ``origin`` says where its bytes came from."""
+
+    id: str
+    kind: str
+    origin: str
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {"id": self.id, "kind": self.kind, "origin": self.origin}
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What came of a repair.
+
+    Attributes:
+        mended: what is good again.
+        lost: what nobody has, with what needs it.
+        quarantined: packs that were put aside; their sound objects are in a new one.
+        dropped: ids of programs that are recorded again by the next export.
+        ledger: whether the ledger was begun anew.
+        advice: what to do about the rest, a line for each step.
+        dry_run: whether nothing was changed.
+    """
+
+    mended: tuple[Mended, ...]
+    lost: tuple[Damage, ...]
+    quarantined: tuple[str, ...]
+    dropped: tuple[str, ...]
+    ledger: bool
+    advice: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def clean(self) -> bool:
+        """Whether the store is sound now, or would be."""
+        return not self.lost and not self.advice
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "clean": self.clean,
+            "mended": [item.to_json() for item in self.mended],
+            "lost": [item.to_json() for item in self.lost],
+            "quarantined": list(self.quarantined),
+            "dropped": list(self.dropped),
+            "ledger": self.ledger,
+            "advice": list(self.advice),
+            "dry_run": self.dry_run,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a garbage collection removed.
+
+    Attributes:
+        removed: names of packs that nothing referred to.
+        bytes: their size.
+        young: how many more there are that were written too lately to be removed.
+        dry_run: whether they were only counted.
+    """
+
+    removed: tuple[str, ...]
+    bytes: int
+    young: int
+    dry_run: bool
+
+    def to_json(self) -> Json:
+        """Return the JSON object."""
+        return {
+            "removed": list(self.removed),
+            "bytes": self.bytes,
+            "young": self.young,
+            "dry_run": self.dry_run,
         }

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from mstore import disk
 from mstore.catalog import checkpoints as queries
+from mstore.catalog import damage
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
@@ -24,10 +25,11 @@ from mstore.formats.detect import step_in_name
 from mstore.formats.layout import Layout
 from mstore.objects.ingest import Source, ingest
 from mstore.objects.manifest import Manifest
-from mstore.objects.packs import MANIFEST, RECORD, PackWriter, object_id
+from mstore.objects.packs import CHUNK, MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
+from mstore.ops.heal import Healing, heal
 from mstore.ops.opened import OpenCheckpoint
-from mstore.ops.tag import tag
+from mstore.ops.tag import tag_checkpoint
 
 DEFAULT_RUN = "default"
 """Name of the run when none is given."""
@@ -47,6 +49,7 @@ class AddOptions:
         note: free text.
         builder: ``FILE.py:NAME`` or ``package.module:NAME`` that rebuilds the model.
         replace: whether another content for the same run and step is superseded.
+        example: a golden example, as `mstore.convert.examples.to_bytes` writes it.
     """
 
     model: str
@@ -58,6 +61,7 @@ class AddOptions:
     note: str | None = None
     builder: str | None = None
     replace: bool = False
+    example: bytes | None = None
 
     def __post_init__(self) -> None:
         """Check the names and numbers.
@@ -100,6 +104,7 @@ def add(
     with reading(context.engine) as connection:
         taken = bool(queries.at_step(connection, options.model, options.run, step[0]))
         parent = queries.head(connection, options.model)
+        hurt = bool(damage.noted(connection))
     with (
         disk.os_errors(f"adding {opened.path} failed"),
         disk.work_directory(context.tmp) as work,
@@ -107,7 +112,7 @@ def add(
     ):
         # Where the step is taken, nothing can be stored: find out whether it is the same content.
         writer = None
-        if not taken or options.replace:
+        if not taken or options.replace or hurt:
             writer = PackWriter(work)
             stack.callback(writer.close)
         context.progress.start(f"adding {opened.path.name}", opened.size)
@@ -136,7 +141,10 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
     """Answer for a checkpoint that was there already: give it new tags, refuse other metrics."""
     _ensure_same_metrics(found, options)
     for name in sorted(set(options.tags) - set(found.tags)):
-        found = tag(context, found.id, name)
+        with reading(context.engine) as connection:
+            row = queries.by_id(connection, found.id)
+        assert row is not None  # noqa: S101 - it was found just now
+        found = tag_checkpoint(context, row, name)
     return found
 
 
@@ -225,27 +233,32 @@ class _Adding:
                 existing = self._existing(connection)
             if existing is None:  # the other one was replaced or removed while we read
                 raise self._conflict(None)
-            return existing
+            return existing.checkpoint
         data = self.manifest.to_bytes()
         manifest = writer.add(MANIFEST, data).id
-        record = writer.add(RECORD, self._record(manifest)).id
+        named = self.draft
+        if self.options.example is not None:
+            named = replace(named, example=writer.add(CHUNK, self.options.example).id.hex())
+        record = writer.add(RECORD, self._record(named, manifest)).id
         name = writer.seal()
-        draft = replace(self.draft, stored_bytes=writer.size)
+        draft = replace(named, stored_bytes=writer.size)
         with writing(self.context.engine, in_pack=True) as connection:
             existing = self._existing(connection)
             if existing is not None:
-                return existing
+                made = Healing(existing, manifest, record, draft.added_at)
+                heal(self.context, connection, made, writer)
+                return existing.checkpoint
             writer.publish(self.context.packs)
             object_queries.add_pack(
                 connection, name, writer.size, writer.entries.values(), draft.added_at
             )
             return self._insert(connection, draft, manifest, record, table)
 
-    def _existing(self, connection: sa.Connection) -> Checkpoint | None:
+    def _existing(self, connection: sa.Connection) -> CheckpointRow | None:
         """Return the same checkpoint if it is there; refuse another content unless replacing."""
         for row in queries.at_step(connection, self.draft.model, self.draft.run, self.draft.step):
             if row.checkpoint.id == self.draft.id:
-                return row.checkpoint
+                return row
             if not self.options.replace:
                 raise self._conflict(row)
         replaced = queries.by_id(connection, self.draft.id)
@@ -303,8 +316,8 @@ class _Adding:
         ledger.insert_event(connection, event, checkpoint=seq)
         return draft
 
-    def _record(self, manifest: bytes) -> bytes:
-        body = self.draft.to_json()
+    def _record(self, draft: Checkpoint, manifest: bytes) -> bytes:
+        body = draft.to_json()
         for derived in ("versions", "superseded", "stored_bytes"):
             del body[derived]
         return canonical(

@@ -1,67 +1,26 @@
 """Take up what only packs know: events whose entry in the ledger is lost."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
 from mstore.catalog import checkpoints as queries
-from mstore.catalog import objects
+from mstore.catalog import objects, targets
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
-from mstore.catalog.engine import reading
 from mstore.catalog.programs import insert_program
 from mstore.domain.programs import Program
 from mstore.domain.records import Checkpoint, Deployment, Event, Finding
 from mstore.errors import ConflictError, DamagedStoreError, Error
-from mstore.objects.packs import RECORD, Entry, decode, read_index
+from mstore.objects.packs import Entry
 from mstore.ops.context import Context
 from mstore.ops.stored import tensor_table
+from mstore.ops.strays import Record, Stray
 
-_ORDER = ("checkpoint", "program", "version", "deployment", "tag")
+_ORDER = ("checkpoint", "program", "version", "deployment", "alias", "tag")
 """Types of records, in the order in which events of the same moment happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record of a pack.
-
-    Attributes:
-        id: id of its object.
-        type: its type, without name space and number.
-        at: time of the event, ISO 8601 in UTC.
-        body: what it says.
-        size: bytes of its pack.
-    """
-
-    id: bytes
-    type: str
-    at: str
-    body: Mapping[str, Any]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """A pack that the catalog does not know.
-
-    Attributes:
-        name: its name.
-        size: its bytes.
-        at: time of its first record, or of its file.
-        entries: its objects.
-        records: its records.
-    """
-
-    name: str
-    size: int
-    at: str
-    entries: tuple[Entry, ...]
-    records: tuple[Record, ...]
 
 
 class Tally(Protocol):
@@ -69,66 +28,6 @@ class Tally(Protocol):
 
     adopted: tuple[str, ...]
     findings: list[Finding]
-
-
-def read_strays(context: Context, *, after: str | None) -> list[Stray]:
-    """Read the packs that the catalog does not know.
-
-    Args:
-        context: the store.
-        after: only checkpoints added later than this; what is older and not in the ledger was
-            never committed, and other events are on disk in the ledger before they are committed.
-            None takes all, where no ledger can tell.
-
-    Returns:
-        The packs in the order of their times.
-    """
-    with reading(context.engine) as connection:
-        known = {name for name, _ in objects.all_packs(connection)}
-    strays = []
-    for path in sorted(context.packs.glob("*/*.pack")):
-        if path.stem not in known:
-            try:
-                strays.append(_read(path))
-            except DamagedStoreError:  # no index, so nobody can say what is in it
-                continue
-    if after is not None:
-        strays = [
-            stray
-            for stray in strays
-            if any(record.type == "checkpoint" and record.at > after for record in stray.records)
-        ]
-    return sorted(strays, key=lambda stray: (stray.at, stray.name))
-
-
-def _read(path: Path) -> Stray:
-    entries = read_index(path)
-    status = path.stat()
-    records = []
-    with path.open("rb") as file:
-        for entry in entries:
-            if entry.kind == RECORD:
-                file.seek(entry.offset)
-                body = json.loads(decode(entry, file.read(entry.stored)))
-                kind = str(body["type"]).split("/")[1]
-                records.append(Record(entry.id, kind, _time(kind, body), body, status.st_size))
-    written = datetime.fromtimestamp(status.st_mtime, timezone.utc)
-    at = written.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    first = min((record.at for record in records), default=at)
-    return Stray(path.stem, status.st_size, first, entries, tuple(records))
-
-
-def _time(kind: str, body: Mapping[str, Any]) -> str:
-    places: dict[str, tuple[str, ...]] = {
-        "checkpoint": ("checkpoint", "added_at"),
-        "version": ("version", "created_at"),
-        "program": ("program", "recorded_at"),
-        "deployment": ("deployment", "at"),
-    }
-    found: Any = body
-    for name in places.get(kind, ("at",)):
-        found = found.get(name, "")
-    return str(found)
 
 
 @dataclass(frozen=True)
@@ -171,11 +70,14 @@ class _Adoption:
             "version": self._version,
             "deployment": self._deployment,
             "tag": self._tag,
+            "alias": self._alias,
         }.get(record.type)
         try:
-            if take is not None and take(record):
+            if take is None:
+                raise DamagedStoreError("nobody knows how")
+            if take(record):
                 self.tally.adopted = (*self.tally.adopted, record.id.hex())
-        except (Error, KeyError, TypeError, ValueError) as error:
+        except (Error, KeyError, IndexError, TypeError, ValueError) as error:
             detail = f"this {record.type} cannot be taken up: {error}"
             self.tally.findings.append(Finding("record", record.id.hex(), detail))
 
@@ -264,6 +166,17 @@ class _Adoption:
         queries.set_tag(self.connection, model, name, row.seq)
         event = replace(_event(record, "tagged", row.checkpoint), message=name)
         ledger.insert_event(self.connection, event, checkpoint=row.seq)
+        return True
+
+    def _alias(self, record: Record) -> bool:
+        body = record.body
+        row = ledger.find_versions(self.connection, model=body["model"], number=body["version"])[0]
+        checkpoint = self._of(row.version.checkpoint).checkpoint
+        model = queries.ensure_model(self.connection, checkpoint.model)
+        targets.set_alias(self.connection, model, body["alias"], row.seq)
+        event = _event(record, "aliased", checkpoint)
+        event = replace(event, version=row.version.version, message=body["alias"])
+        ledger.insert_event(self.connection, event, checkpoint=row.checkpoint, version=row.seq)
         return True
 
     def _of(self, checkpoint: str) -> CheckpointRow:

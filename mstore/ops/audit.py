@@ -1,6 +1,6 @@
 """Audit: which checkpoint is this, and is every byte still what it was? It changes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mstore.catalog import versions as version_queries
@@ -14,12 +14,14 @@ from mstore.domain.records import (
     VersionAudit,
 )
 from mstore.domain.serving_names import canonical_number, server_number
-from mstore.errors import InputError
+from mstore.errors import InputError, UnknownReferenceError
 from mstore.ops.compare_files import compare_files
 from mstore.ops.context import Context
+from mstore.ops.deploying import find_site
 from mstore.ops.hashing import STATEMENT_PATH
 from mstore.ops.identify import Identity, identify
 from mstore.ops.inspect import Inspection, inspect
+from mstore.ops.targets import paths_of, states
 from mstore.serving.publish import numbers
 
 
@@ -50,6 +52,34 @@ def audit(path: Path, context: Context | None, progress: Progress | None = None)
     models = {_model(version) for version in versions}
     model = models.pop() if len(models) == 1 else None
     return AuditReport(str(path), model, versions, _base_findings(path, places))
+
+
+def audit_targets(
+    context: Context, where: str | Path | None, model: str | None = None
+) -> tuple[AuditReport, ...]:
+    """Audit the base paths of a target, one directory, or every base path of every target.
+
+    Raises:
+        InputError: a directory is not there.
+        UnknownReferenceError: there is no target, or it does not serve the model.
+    """
+    if where is None:
+        found = [state.site for state in states(context, model=model) if state.site.target]
+        if not found:
+            raise UnknownReferenceError(
+                "there is no target to audit",
+                reference="",
+                candidates=[],
+                hint="name a directory, or make one: mstore target add NAME BASE --model MODEL",
+            )
+    else:
+        paths = paths_of(context, str(where))
+        if paths is None:
+            return (audit(Path(where), context),)
+        with reading(context.engine) as connection:
+            chosen = sorted(paths) if model is None else [model]
+            found = [find_site(connection, where, each) for each in chosen]
+    return tuple(replace(audit(site.base, context), target=site.name) for site in found)
 
 
 _MARKS = ("saved_model.pb", "saved_model.pbtxt", "variables", STATEMENT_PATH)

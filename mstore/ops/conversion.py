@@ -1,5 +1,6 @@
 """From a stored checkpoint to a SavedModel that has passed every check, in a working directory."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from mstore.catalog.checkpoints import CheckpointRow
 from mstore.convert.builders import BuilderInfo, describe
 from mstore.convert.check import check
 from mstore.convert.dyeing import Traced
+from mstore.convert.examples import Example
 from mstore.convert.fingerprint import make_reproducible
 from mstore.convert.meta_graph import trace_meta_graph
 from mstore.convert.meta_request import MetaGraphRequest, is_tensor
@@ -16,12 +18,14 @@ from mstore.convert.request import SELF_DESCRIBING, TraceRequest, TraceResult
 from mstore.convert.restore_plan import refuse_unrestored
 from mstore.convert.trace import trace
 from mstore.domain.records import FileRecord
+from mstore.domain.signatures import Signature
 from mstore.errors import InputError
 from mstore.formats.layout import known_format
 from mstore.formats.saved_model import read_saved_model
 from mstore.objects.manifest import Manifest
 from mstore.ops.checkout import write_checkpoint
 from mstore.ops.context import Context
+from mstore.ops.golden import golden_example, parity, place_warmup, warmup
 from mstore.ops.hashing import file_sha256
 from mstore.ops.learning import learn
 from mstore.ops.lint import ensure_servable
@@ -29,8 +33,6 @@ from mstore.ops.made import Directory, ExportOptions, Made
 from mstore.ops.programs import LINKABLE, Learned
 from mstore.ops.query import place
 from mstore.ops.stored import StoredTensors
-
-_CHECKED = {"weights": "proven", "load": "passed", "parity": "skipped"}
 
 
 def convert(context: Context, row: CheckpointRow, options: ExportOptions, work: Path) -> Made:
@@ -103,15 +105,18 @@ def _trace(
                 allow_unrestored=options.allow_unrestored,
             )
         # Before the C++ loader, which fails as well and does not say what to do.
-        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
         signatures = read_saved_model(target).signatures
-        check(
+        example = _place_example(context, row, options, target, signatures)
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
+        outputs = check(
             target,
             signatures,
             dims=result.dims,
             samples=result.samples,
+            example=example,
             timeout=options.timeout,
         )
+        outcome, figures = parity(example, outputs, options)
     finally:
         context.progress.finish()
     made = Made(
@@ -125,7 +130,8 @@ def _trace(
         root=result.root,
         environment=result.environment,
         warnings=warnings,
-        checks=_CHECKED,
+        checks={"weights": "proven", "load": "passed", "parity": outcome},
+        parity=figures,
     )
     if not options.learn or row.checkpoint.format != LINKABLE:
         return made
@@ -199,15 +205,18 @@ def _cut(
         with StoredTensors(context, manifest) as trained:
             proven = prove(trained, target, result.sources, names=result.names, traced=False)
         refuse_unrestored(target)
-        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
         signatures = read_saved_model(target).signatures
-        check(
+        example = _place_example(context, row, options, target, signatures)
+        warnings = (*result.warnings, *ensure_servable(target, options.allow_lint))
+        outputs = check(
             target,
             signatures,
             dims=result.dims,
             samples=result.samples,
+            example=example,
             timeout=options.timeout,
         )
+        outcome, figures = parity(example, outputs, options)
     finally:
         context.progress.finish()
     return Made(
@@ -220,7 +229,8 @@ def _cut(
         root=result.root,
         environment=result.environment,
         warnings=warnings,
-        checks=_CHECKED,
+        checks={"weights": "proven", "load": "passed", "parity": outcome},
+        parity=figures,
     )
 
 
@@ -248,10 +258,12 @@ def _adopt(
     with StoredTensors(context, manifest) as trained:
         sources = {tensor.key: tensor.key for tensor in trained.table.values}
         proven = prove(trained, target, sources, names=info.variable_names, traced=False)
+    example = _place_example(context, row, options, target, info.signatures)
     warnings = ensure_servable(target, options.allow_lint)
     context.progress.start("running the model", None)
     try:
-        check(target, info.signatures, timeout=options.timeout)
+        outputs = check(target, info.signatures, example=example, timeout=options.timeout)
+        outcome, figures = parity(example, outputs, options)
     finally:
         context.progress.finish()
     environment = {"tensorflow": info.tensorflow_version} if info.tensorflow_version else {}
@@ -264,8 +276,25 @@ def _adopt(
         parameters=options.parameters,
         environment=environment,
         warnings=warnings,
-        checks=_CHECKED,
+        checks={"weights": "proven", "load": "passed", "parity": outcome},
+        parity=figures,
     )
+
+
+def _place_example(
+    context: Context,
+    row: CheckpointRow,
+    options: ExportOptions,
+    target: Path,
+    signatures: Mapping[str, Signature],
+) -> Example | None:
+    """Return the golden example, if there is one, and write it as warmup request."""
+    example = golden_example(context, row, options, signatures)
+    if example is not None and options.warmup:
+        data = warmup(row.checkpoint.model, example, signatures)
+        if data is not None:
+            place_warmup(target, data)
+    return example
 
 
 def _records(path: Path) -> tuple[FileRecord, ...]:

@@ -11,7 +11,7 @@ from mstore.catalog import checkpoints as queries
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
-from mstore.catalog.engine import writing
+from mstore.catalog.engine import reading, writing
 from mstore.catalog.versions import VersionRow
 from mstore.domain.canonical import canonical
 from mstore.domain.records import Event, FileRecord, Version
@@ -19,11 +19,12 @@ from mstore.errors import Error, InputError
 from mstore.objects.manifest import Manifest
 from mstore.objects.packs import MANIFEST, RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
+from mstore.ops.deploying import find_site
 from mstore.ops.hashing import STATEMENT_PATH, version_digest
 from mstore.ops.linking import Linked
 from mstore.ops.made import ExportOptions, Made
 from mstore.ops.programs import record_program
-from mstore.ops.promote import promote_row
+from mstore.ops.promote import PromoteOptions, promote_row
 from mstore.ops.query import find_checkpoint
 from mstore.ops.relinking import link_checkpoint
 from mstore.ops.statement import make_statement
@@ -130,6 +131,7 @@ class _Commit:
             digest=version_digest(files),
             aliases=(),
             checks=made.checks,
+            parity=made.parity,
             created_at=now(),
             files=ordered,
             builder=made.builder,
@@ -200,7 +202,9 @@ def _publish(context: Context, row: VersionRow, options: ExportOptions) -> Versi
     assert options.to is not None  # noqa: S101 - the caller looked
     version = row.version
     try:
-        deployment = promote_row(context, row, options.to, message=options.message)
+        with reading(context.engine) as connection:
+            site = find_site(connection, options.to, version.model)
+        deployment = promote_row(context, row, site, PromoteOptions(message=options.message))
     except Error as error:
         name = f"{version.model}:{version.version}"
         error.hint = f"{error.hint}; the version is safe in the store: mstore promote {name} DIR"

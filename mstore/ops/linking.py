@@ -7,7 +7,7 @@ byte for byte to what TensorFlow writes for that checkpoint.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mstore.convert.proof import ProvenVariable
 from mstore.convert.template import linked_table
 from mstore.domain.records import FileRecord
 from mstore.domain.tensors import OBJECT_GRAPH_KEY, Tensor, TensorTable
+from mstore.domain.warmup import WARMUP_PATH
 from mstore.errors import DamagedStoreError
 from mstore.formats.bundle_writer import encode_index
 from mstore.formats.crc import TensorCheck, tensor_check
@@ -47,6 +48,12 @@ class Linked:
     proven: tuple[ProvenVariable, ...]
     graph_file: str
     graph: Mapping[int, bytes]
+
+    def with_warmup(self, data: bytes | None) -> "Linked":
+        """Return the same with a warmup request, unless there is none to give."""
+        if data is None or any(file.path == WARMUP_PATH for file in self.stored):
+            return self
+        return replace(self, fresh={**self.fresh, WARMUP_PATH: data})
 
     @property
     def records(self) -> tuple[FileRecord, ...]:

@@ -1,11 +1,16 @@
 """Hold a live model against its checkpoint, while the training process still has its weights."""
 
+import inspect
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mstore.domain.tensors import Tensor, TensorTable
-from mstore.errors import WeightsNotSavedError
+from mstore.errors import UsageError, WeightsNotSavedError
 from mstore.formats.crc import masked_crc
+
+if TYPE_CHECKING:
+    from mstore.convert.examples import Example
 
 Content = tuple[str, tuple[int, ...], int]
 
@@ -42,6 +47,48 @@ def ensure_saved(model: Any, table: TensorTable) -> None:
             "its own, or save the optimizer with the model; if training went on since the save, "
             "save again",
         )
+
+
+def example_of(model: Any, batch: Any) -> "Example":
+    """Run a live model on a batch and return both as a golden example.
+
+    Args:
+        model: a Keras model, or anything that is called with the batch.
+        batch: an array, or a mapping of input key to array. An array stands for the only input.
+
+    Raises:
+        UsageError: the model cannot be called with it.
+    """
+    import numpy as np  # noqa: PLC0415 - the training process has it already
+
+    from mstore.convert.examples import ONLY, Example  # noqa: PLC0415 - the same
+
+    named = isinstance(batch, Mapping)
+    inputs = {str(k): np.asarray(v) for k, v in (batch if named else {ONLY: batch}).items()}
+    try:
+        outputs = _call(model, inputs if named else inputs[ONLY])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"the live model cannot be called with the example: {error}",
+            hint="give an array, or a mapping with the keys of the model's inputs",
+        ) from error
+    if isinstance(outputs, Mapping):
+        found = {str(key): np.asarray(value) for key, value in outputs.items()}
+    elif isinstance(outputs, (list, tuple)):
+        names = getattr(model, "output_names", None) or ()
+        if len(names) != len(outputs):
+            names = [f"output_{at}" for at in range(len(outputs))]
+        found = {name: np.asarray(value) for name, value in zip(names, outputs, strict=True)}
+    else:
+        found = {ONLY: np.asarray(outputs)}
+    return Example(inputs, found)
+
+
+def _call(model: Any, batch: Any) -> Any:
+    parameters = inspect.signature(model.call if hasattr(model, "call") else model).parameters
+    if "training" in parameters or hasattr(model, "layers"):
+        return model(batch, training=False)
+    return model(batch)
 
 
 def _weights(model: Any) -> list[Any]:

@@ -35,6 +35,10 @@ class ExportOptions:
         trace: run the builder even where a program could be linked.
         program: beginning of the id of the program to link with; None chooses.
         learn: whether a traced model's program is recorded for later exports.
+        example: a golden example in a ``.npz`` file; None takes the one recorded, if there is one.
+        atol: how far an output of the example may be off.
+        rtol: the same, relative to what is expected.
+        warmup: whether the example becomes the version's warmup request.
     """
 
     builder: str | None = None
@@ -53,6 +57,10 @@ class ExportOptions:
     trace: bool = False
     program: str | None = None
     learn: bool = True
+    example: Path | None = None
+    atol: float = 1e-5
+    rtol: float = 1e-5
+    warmup: bool = True
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -89,6 +97,7 @@ class Made:
         warnings: what the conversion wants to be known.
         checks: outcome of each check, for `Version.checks`.
         learned: its program, where that is new to the store.
+        parity: figures of its golden example, for `Version.parity`.
     """
 
     method: Literal["trace", "link"]
@@ -103,6 +112,7 @@ class Made:
     warnings: tuple[str, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
     learned: Learned | None = None
+    parity: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def program(self) -> str:

@@ -1,164 +1,197 @@
 """Place a version of the store in a serving directory and write that into the ledger."""
 
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from mstore import disk
-from mstore.catalog import checkpoints as queries
-from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
-from mstore.catalog.engine import reading, writing
+from mstore.catalog.engine import reading
 from mstore.catalog.versions import VersionRow
-from mstore.domain.canonical import canonical
-from mstore.domain.records import Deployment, Event, FileRecord, Version
-from mstore.objects.packs import RECORD, PackWriter
-from mstore.ops.context import Context, now, whoami
-from mstore.ops.hashing import file_sha256
+from mstore.domain.compatibility import breaking_changes
+from mstore.domain.names import check_tag
+from mstore.domain.records import Deployment
+from mstore.domain.signatures import Signature
+from mstore.domain.targets import Site
+from mstore.errors import InputError, RefusedError, UsageError
+from mstore.formats.saved_model import read_saved_model
+from mstore.ops.context import Context
+from mstore.ops.deploying import Move, find_site, history, put, record_moves, same_version
 from mstore.ops.resolve import resolve_version
-from mstore.serving.publish import FileToPlace, place, prepare_base
+from mstore.ops.unfinished import finish
+from mstore.ops.withdrawing import keep_only
+from mstore.serving.publish import numbers, prepare_base
+
+REASONS: Mapping[str, str] = {
+    "checks": "its checks have not passed",
+    "not-live": "a server would go on with a higher number that is there",
+    "rolled-back": "it was rolled back from there",
+    "signature": "clients of the live version could not go on with it",
+}
+"""Why a promotion is refused, and what ``allow`` takes: word to what it means."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteOptions:
+    """How to promote.
+
+    Attributes:
+        message: why, for the ledger.
+        alias: a name that the version gets, or None.
+        allow: reasons of `REASONS` that shall not hold it back.
+    """
+
+    message: str | None = None
+    alias: str | None = None
+    allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            UsageError: ``alias`` cannot be one, or ``allow`` has another word.
+        """
+        if self.alias is not None:
+            check_tag(self.alias)
+        unknown = sorted(set(self.allow) - set(REASONS))
+        if unknown:
+            raise UsageError(
+                f"{unknown[0]!r} is no reason to refuse a promotion",
+                hint=f"reasons: {', '.join(REASONS)}",
+            )
 
 
 def promote(
-    context: Context, reference: str, base: Path, *, message: str | None = None
+    context: Context, reference: str, where: str | Path, options: PromoteOptions
 ) -> Deployment:
-    """Publish a version under ``base``.
+    """Publish a version in a target or a directory.
 
     Returns:
         The deployment; ``new`` is False if the same version was there already and recorded.
 
     Raises:
+        RefusedError: for a reason of `REASONS`.
         ConflictError: its number is there with other content.
         DamagedStoreError: the store cannot give its files.
+        InputError: the base path of a target is gone.
+        StoreLockedError: another process holds the base path.
     """
     with reading(context.engine) as connection:
         row = resolve_version(connection, reference)
-    return promote_row(context, row, base, message=message)
+        site = find_site(connection, where, row.version.model)
+    return promote_row(context, row, site, options)
 
 
 def promote_row(
-    context: Context, row: VersionRow, base: Path, *, message: str | None
+    context: Context, row: VersionRow, site: Site, options: PromoteOptions
 ) -> Deployment:
     """Publish a version that was looked up already; see `promote`."""
-    prepare_base(base)
+    ensure_base(site)
     disk.sweep(context.tmp)
-    # One path for one directory, however it was written: audits look it up by this.
-    base = base.resolve()
     version = row.version
-    path = base / str(version.version)
-    manifest = context.manifest(row.manifest)
-    with reading(context.engine) as connection:
-        before = _last(connection, path)
-    context.progress.start(f"publishing {version.model}:{version.version}", version.bytes)
-    try:
-        with context.reader() as reader:
-            files = [
-                FileToPlace(FileRecord(f.path, f.size, f.sha256), partial(reader.stream, f.pieces))
-                for f in manifest.files
-            ]
-            same = partial(is_version, files=version.files)
-            fresh = place(base, version.version, files, same, context.progress.advance)
-    finally:
-        context.progress.finish()
-    return _record(context, row, base, path, message, before, fresh=fresh)
+    with disk.os_errors(f"publishing in {site.base} failed"), disk.locked(site.base):
+        finish(context, site)
+        with reading(context.engine) as connection:
+            past = history(connection, site.base)
+            there = str(version.version) in map(str, numbers(site.base))
+            if not there:
+                _ensure_welcome(connection, row, site, past, options.allow)
+        fresh = put(context, row, site.base)
+        last = next((item for item in reversed(past) if item.version == version.version), None)
+        known = last is not None and last.event in {"promoted", "restored"}
+        alias = (options.alias, row) if options.alias else None
+        if not fresh and known and last is not None and same_version(last, version):
+            if alias:
+                record_moves(context, site, (), message=options.message, alias=alias)
+            return last.repeated()
+        move = Move(row, "promoted")
+        (made,) = record_moves(context, site, [move], message=options.message, alias=alias)
+        if site.target is not None and site.target.keep is not None:
+            keep_only(context, site, site.target.keep)
+    return made
 
 
-def _last(connection: sa.Connection, path: Path) -> Deployment | None:
-    """Return what the ledger says last of a version directory."""
-    return next(iter(ledger.find_deployments(connection, path=str(path), limit=1)), None)
+def ensure_base(site: Site) -> None:
+    """Make the base path of a plain directory if need be; that of a target must be there.
+
+    Raises:
+        InputError: it is a file, or a target's is gone.
+    """
+    if site.target is not None and not site.base.is_dir():
+        raise InputError(
+            f"the base path {site.base} of the target {site.name} is not there",
+            hint=f"is its file system mounted? If it is to be made anew: mkdir {site.base}",
+        )
+    prepare_base(site.base)
 
 
-def is_version(path: Path, files: tuple[FileRecord, ...]) -> bool:
-    """Return whether a directory holds exactly these files."""
-    found = {str(file.relative_to(path)): file for file in path.rglob("*") if not file.is_dir()}
-    if set(found) != {file.path for file in files}:
-        return False
-    return all(
-        found[file.path].stat().st_size == file.size
-        and file_sha256(found[file.path]) == file.sha256
-        for file in files
-    )
-
-
-def _record(
-    context: Context,
+def _ensure_welcome(
+    connection: sa.Connection,
     row: VersionRow,
-    base: Path,
-    path: Path,
-    message: str | None,
-    before: Deployment | None,
-    *,
-    fresh: bool,
-) -> Deployment:
+    site: Site,
+    past: list[Deployment],
+    allow: tuple[str, ...],
+) -> None:
+    """Refuse a version that would do harm, or would do nothing, at the base path.
+
+    Raises:
+        RefusedError: with the reason.
+    """
     version = row.version
-    with reading(context.engine) as connection:
-        earlier = _last(connection, path)
-        parent = queries.head(connection, version.model)
-    if not fresh and earlier is not None and _is_of(earlier, version):
-        return earlier.repeated()
-    deployment = Deployment(
-        target=str(base),
-        path=str(path),
-        model=version.model,
-        version=version.version,
-        event="promoted",
-        at=now(),
-        by=whoami(),
-        message=message,
+    name = f"{version.model}:{version.version}"
+    failed = sorted(
+        check for check, result in version.checks.items() if result not in _PASSED[check]
     )
-    record = canonical(
-        {
-            "type": "mstore/deployment/1",
-            "deployment": deployment.to_json(),
-            "checkpoint": version.checkpoint,
-            "digest": version.digest,
-            "parent": parent,
-        }
+    if failed and "checks" not in allow:
+        raise _refused("checks", f"{name} has not passed: {', '.join(failed)}")
+    last = next((item for item in reversed(past) if item.version == version.version), None)
+    if last is not None and last.event == "rolled-back" and "rolled-back" not in allow:
+        why = f" ({last.message})" if last.message else ""
+        raise _refused("rolled-back", f"{name} was rolled back from there at {last.at}{why}")
+    live = max(numbers(site.base), default=None)
+    if live is None:
+        return
+    if site.target is not None and live > version.version and "not-live" not in allow:
+        raise _refused(
+            "not-live",
+            f"{name} would not be served: {live} is in {site.base} and the highest number is live",
+            f"mstore rollback {site.name} --to {version.version}",
+        )
+    changes = breaking_changes(_signatures(connection, past, site, live), version.signatures)
+    if changes and "signature" not in allow:
+        listing = "\n  ".join(map(str, changes))
+        raise _refused(
+            "signature", f"clients of the live version {live} would break on {name}:\n  {listing}"
+        )
+
+
+_PASSED: Mapping[str, frozenset[str]] = {
+    "weights": frozenset({"proven"}),
+    "load": frozenset({"passed", "skipped"}),
+    "parity": frozenset({"passed", "skipped"}),
+}
+
+
+def _refused(reason: str, what: str, instead: str = "") -> RefusedError:
+    return RefusedError(
+        f"{what}; nothing was changed",
+        reason=reason,
+        hint=(f"{instead}; or " if instead else "") + f"go on all the same with --allow {reason}",
     )
-    with disk.os_errors("recording the promotion failed"), disk.work_directory(context.tmp) as work:
-        return _commit(context, row, deployment, record, before, PackWriter(work))
 
 
-def _is_of(deployment: Deployment, version: Version) -> bool:
-    return (deployment.model, deployment.version) == (version.model, version.version)
-
-
-def _commit(
-    context: Context,
-    row: VersionRow,
-    deployment: Deployment,
-    record: bytes,
-    before: Deployment | None,
-    writer: PackWriter,
-) -> Deployment:
-    version = row.version
-    try:
-        key = writer.add(RECORD, record).id
-        name = writer.seal()
-        with writing(context.engine) as connection:
-            # Another process may have found our directory and written it into the ledger first.
-            other = _last(connection, Path(deployment.path))
-            if other is not None and other != before and _is_of(other, version):
-                return other.repeated()
-            writer.publish(context.packs)
-            entries = writer.entries.values()
-            object_queries.add_pack(connection, name, writer.size, entries, deployment.at)
-            ledger.insert_deployment(connection, deployment, version=row.seq, record=key)
-            event = Event(
-                id=key.hex(),
-                event=deployment.event,
-                model=version.model,
-                at=deployment.at,
-                by=deployment.by,
-                checkpoint=version.checkpoint,
-                run=version.run,
-                step=version.step,
-                version=version.version,
-                path=deployment.path,
-                message=deployment.message,
-            )
-            ledger.insert_event(connection, event, checkpoint=row.checkpoint, version=row.seq)
-    finally:
-        writer.close()
-    return deployment
+def _signatures(
+    connection: sa.Connection, past: list[Deployment], site: Site, number: int
+) -> Mapping[str, Signature]:
+    """Return the signatures of the version that is there: from the catalog, else its own files."""
+    for item in reversed(past):
+        if item.version == number:
+            rows = ledger.find_versions(connection, model=item.model, number=number)
+            if rows:
+                return rows[0].version.signatures
+    path = site.directory(number)
+    if not (path / "saved_model.pb").is_file():
+        return {}
+    return read_saved_model(path).signatures

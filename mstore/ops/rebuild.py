@@ -24,9 +24,10 @@ from mstore.domain.records import Finding
 from mstore.domain.upkeep import RebuildReport
 from mstore.errors import DamagedFileError, DamagedStoreError, SystemIOError
 from mstore.objects.packs import pack_path, read_index
-from mstore.ops.adopt import adopt, read_strays
+from mstore.ops.adopt import adopt
 from mstore.ops.context import Context, now
 from mstore.ops.stored import tensor_table
+from mstore.ops.strays import read_strays
 
 CATALOG = "catalog.db"
 """Name of the catalog in a store."""

@@ -1,5 +1,6 @@
 """Makes a version by linking, where a program of the store fits the checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mstore.catalog.checkpoints import CheckpointRow
@@ -48,7 +49,7 @@ def link_checkpoint(
     if recorded is None:
         return None
     linked = _link(context, recorded, manifest, trained)
-    return _checked(context, recorded, linked, options, work / "linked")
+    return _checked(context, row, recorded, linked, options, work / "linked")
 
 
 def _link(context: Context, recorded: Recorded, manifest: Manifest, trained: TensorTable) -> Linked:
@@ -61,18 +62,44 @@ def _link(context: Context, recorded: Recorded, manifest: Manifest, trained: Ten
 
 
 def _checked(
-    context: Context, recorded: Recorded, linked: Linked, options: ExportOptions, target: Path
+    context: Context,
+    row: CheckpointRow,
+    recorded: Recorded,
+    linked: Linked,
+    options: ExportOptions,
+    target: Path,
 ) -> Made:
     program, runs = recorded.program, has_tensorflow()
+    outcome, example = "skipped", None
+    figures: Mapping[str, object] = {}
+    notes: tuple[str, ...] = ()
+    if options.example is not None or row.checkpoint.example is not None:
+        # What has to do with arrays brings numpy along.
+        from mstore.ops import golden  # noqa: PLC0415
+
+        example = golden.golden_example(context, row, options, program.signatures)
+        if example is not None and options.warmup:
+            linked = linked.with_warmup(
+                golden.warmup(row.checkpoint.model, example, program.signatures)
+            )
+        if example is not None and not runs:
+            notes = ("the golden example was not run: TensorFlow is not installed",)
     context.progress.start("running the model" if runs else "checking the model", None)
     try:
         linked.write(context, target, values=runs)
         warnings = ensure_servable(target, options.allow_lint)
         if runs:
-            # What runs the model brings numpy along.
-            from mstore.convert.check import check  # noqa: PLC0415
+            from mstore.convert.check import check  # noqa: PLC0415 - the same
 
-            check(target, program.signatures, dims=recorded.dims, timeout=options.timeout)
+            outputs = check(
+                target,
+                program.signatures,
+                dims=recorded.dims,
+                example=example,
+                timeout=options.timeout,
+            )
+            if example is not None:
+                outcome, figures = golden.parity(example, outputs, options)
     finally:
         context.progress.finish()
     load = "passed" if runs else "skipped"
@@ -86,6 +113,7 @@ def _checked(
         parameters=program.parameters,
         root=program.root,
         environment=program.environment,
-        warnings=(*program.warnings, *warnings),
-        checks={"weights": "proven", "load": load, "parity": "skipped"},
+        warnings=(*program.warnings, *warnings, *notes),
+        checks={"weights": "proven", "load": load, "parity": outcome},
+        parity=figures,
     )

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from mstore.catalog import checkpoints, versions
+from mstore.catalog import checkpoints, targets, versions
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.versions import VersionRow
 from mstore.domain.names import looks_like_hash
@@ -69,7 +69,9 @@ def resolve_version(connection: sa.Connection, text: str) -> VersionRow:
 def _version(connection: sa.Connection, reference: VersionRef, text: str) -> VersionRow:
     number = reference.number
     found: list[VersionRow] = []
-    if reference.alias is None and (number is None or number < 2**63):
+    if reference.alias is not None:
+        number = targets.aliased(connection, reference.model, reference.alias)
+    if (reference.alias is None or number is not None) and (number is None or number < 2**63):
         found = versions.find_versions(connection, model=reference.model, number=number, limit=1)
     if found:
         return found[0]

@@ -66,11 +66,27 @@ def place(
     same: Callable[[Path], bool],
     advance: Callable[[int], None],
 ) -> bool:
-    """Publish a version as ``base/number``.
+    """Publish a version as ``base/number``, one publication at a time; see `place_locked`.
+
+    Raises:
+        StoreLockedError: another publication holds the base path.
+    """
+    with disk.os_errors(f"publishing {base / str(number)} failed"), disk.locked(base):
+        return place_locked(base, number, files, same, advance)
+
+
+def place_locked(
+    base: Path,
+    number: int,
+    files: Sequence[FileToPlace],
+    same: Callable[[Path], bool],
+    advance: Callable[[int], None],
+) -> bool:
+    """Publish a version as ``base/number``; the caller holds the lock of ``base``.
 
     The files are written to a directory beside it whose name no server reads as a number, each
     compared with its SHA-256 on the way and made durable; then one rename that fails if the number
-    exists. A lock on the base path lets one publication through at a time.
+    exists.
 
     Args:
         base: the base path; it must exist.
@@ -85,10 +101,9 @@ def place(
     Raises:
         ConflictError: the number is there with other content, or under a name such as ``007``.
         DamagedStoreError: the bytes do not have their SHA-256.
-        StoreLockedError: another publication holds the base path.
         SystemIOError: the system refused.
     """
-    with disk.os_errors(f"publishing {base / str(number)} failed"), disk.locked(base):
+    with disk.os_errors(f"publishing {base / str(number)} failed"):
         disk.sweep(base, min_age=0)
         if _occupied(base, number, same):
             return False
@@ -103,6 +118,29 @@ def place(
             except FileExistsError as error:
                 raise _conflict(base, number) from error
     return True
+
+
+def withdraw(base: Path, chosen: Sequence[int]) -> None:
+    """Take versions out of sight of a server, one after the other; the caller holds the lock.
+
+    Each leaves by one rename to a name that no server reads as a number. A server has what it
+    serves in memory, and lets it go when it next looks. Versions that are gone already do no harm.
+
+    Args:
+        base: the base path.
+        chosen: their numbers, in the order in which they leave.
+
+    Raises:
+        SystemIOError: the system refused; those before have left.
+    """
+    with disk.os_errors(f"taking versions out of {base} failed"):
+        disk.sweep(base, min_age=0)
+        with disk.work_directory(base) as work:
+            for number in chosen:
+                path = base / str(number)
+                if path.is_dir():
+                    disk.rename_new(path, work / f"was-{number}")
+                    disk.sync_directory(base)
 
 
 def _occupied(base: Path, number: int, same: Callable[[Path], bool]) -> bool:

@@ -1,151 +1,48 @@
-"""Kills a command at each of its steps and looks at what is left."""
+"""Does something to a command at each of its steps and looks at what is left."""
 
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import alembic.command  # noqa: F401 - once here, and not in every child that migrates
+
 from mstore import disk
 from mstore.errors import StoreNotFoundError
-from mstore.store import Store
-from tests.crash import conversion, planted
+from tests.crash import planted
 from tests.crash.children import KILLED, Child, call, scratch
+from tests.crash.commands import COMMANDS
+from tests.crash.commands_base import Command
+from tests.crash.faults import FAULTS, Fault, recover
 from tests.crash.state import ensure_sound, names, only, opened
 
 _ENOUGH = 500
 _LONG_AGO = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command under test: what it needs, how it is run, and what must be true at its end."""
-
-    prepare: Callable[[Path], None]
-    run: Callable[[Path], None]
-    end: Callable[[Path, int], None]
-    count: Callable[[Path], int]
-
-
-def _nothing(root: Path) -> None:
-    root.mkdir(exist_ok=True)
-
-
-def _init(root: Path) -> None:
-    Store.init(root).close()
-
-
-def _init_ended(root: Path, before: int) -> None:
-    assert names(root) == [".mstore"] or names(root) == [".mstore", "out"]
-    with Store.init(root) as store:
-        assert not store.created
-        assert store.list() == ()
-    assert before in {0, 1}
-
-
-def _stores(root: Path) -> int:
-    return len(names(root))
-
-
-def _one_checkpoint(root: Path) -> None:
-    with Store.init(root) as store:
-        prefix = conversion.make_checkpoint(root / "ckpts" / "ckpt-10", 10)
-        store.add(prefix, model="m", metrics={"loss": 0.5})
-    conversion.make_checkpoint(root / "ckpts" / "ckpt-20", 20)
-
-
-def _add(root: Path) -> None:
-    with opened(root) as store:
-        store.add(root / "ckpts" / "ckpt-20", model="m", metrics={"loss": 0.25}, tags=["good"])
-
-
-def _add_ended(root: Path, before: int) -> None:
-    with opened(root) as store:
-        assert [checkpoint.step for checkpoint in store.list()] == [20, 10]
-        assert store.show("m@good") == store.show("m@best:loss")
-        assert [event.event for event in store.log()] == ["added", "added"]
-    assert before in {1, 2}
-
-
-def _checkpoints(root: Path) -> int:
-    with opened(root) as store:
-        return len(store.list())
-
-
-def _export(root: Path, *, to: bool = True) -> None:
-    conversion.install()
-    with opened(root) as store:
-        store.export("m@10", builder="builder.py:build", to=root / "base" if to else None)
-
-
-def _one_published(root: Path) -> None:
-    _one_checkpoint(root)
-    _export(root)
-
-
-def _export_ended(root: Path, before: int) -> None:
-    """Check that the number is the next one, and that versions of killed runs can be published."""
-    with opened(root) as store:
-        made = store.versions()[0]
-        assert made.version == before + 1
-        assert names(root / "base")[-1] == str(made.version)
-        assert store.deployments()[0].version == made.version
-        for number in range(1, before + 1):
-            store.promote(f"m:{number}", root / "base")
-        assert len(store.deployments()) == before + 1
-
-
-def _versions(root: Path) -> int:
-    with opened(root) as store:
-        return len(store.versions())
-
-
-def _one_version(root: Path) -> None:
-    _one_checkpoint(root)
-    _export(root, to=False)
-
-
-def _promote(root: Path) -> None:
-    with opened(root) as store:
-        store.promote("m:1", root / "base")
-
-
-def _promote_ended(root: Path, before: int) -> None:
-    assert names(root / "base") == ["1"]
-    with opened(root) as store:
-        assert len(store.deployments()) == 1
-        assert not store.promote("m:1", root / "base").new
-    assert before in {0, 1}
-
-
-def _deployments(root: Path) -> int:
-    with opened(root) as store:
-        return len(store.deployments())
-
-
-COMMANDS = {
-    "init": Command(_nothing, _init, _init_ended, _stores),
-    "add": Command(_one_checkpoint, _add, _add_ended, _checkpoints),
-    "export": Command(_one_published, _export, _export_ended, _versions),
-    "promote": Command(_one_version, _promote, _promote_ended, _deployments),
-}
-
-
 def kill_everywhere(name: str, plant: str = "", actions: str = "") -> dict[str, Any]:
-    """Kill a command at its first step, at its second one, and so on until it ends by itself.
+    """Kill a command at its first step, at its second one, and so on; see `sweep`."""
+    return sweep(name, "kill", plant, actions)
+
+
+def sweep(
+    name: str, fault: str, plant: str = "", actions: str = "", stride: str = "1"
+) -> dict[str, Any]:
+    """Do something to a command at its first step, at its second one, and so on until it ends.
 
     Args:
         name: key of `COMMANDS`.
-        plant: a mistake of `planted` that is made in the killed process, to test this test.
+        fault: keys of `FAULTS`, with spaces between; the steps take them in turn.
+        plant: a mistake of `planted` that is made in the process, to test this test.
         actions: only steps of these kinds count, with spaces between; all if empty.
+        stride: how many steps to go on each time.
 
     Returns:
-        The steps that it was killed at, and what was found wrong: number of the step, where it
-        was, and how it showed.
+        The steps where it was done, and what was found wrong: number of the step, where it was, and
+        how it showed.
     """
-    command = COMMANDS[name]
+    command, kinds = COMMANDS[name], fault.split()
     steps: list[str] = []
     wrong: list[tuple[int, str, str]] = []
     with scratch() as directory:
@@ -153,44 +50,33 @@ def kill_everywhere(name: str, plant: str = "", actions: str = "") -> dict[str, 
         root, template = Path(directory) / "root", Path(directory) / "template"
         call(partial(command.prepare, root))
         root.rename(template)
-        for count in range(1, _ENOUGH):
+        for turn in range(_ENOUGH):
+            count = 1 + turn * int(stride)
             shutil.copytree(template, root)
             log = Path(directory) / f"{count}.log"
-            at = _Death(count, log, frozenset(actions.split()))
-            end = Child(partial(_dying, command, root, at, plant)).wait()
+            make = FAULTS[kinds[turn % len(kinds)]]
+            at = make(count, log, root, frozenset(actions.split()))
+            end = Child(partial(_suffering, command, root, at, plant)).wait()
             assert end.status in {0, KILLED}, end.said
-            where = log.read_text(encoding="utf-8") if end.status else "end"
-            after = Child(partial(_judge, name, root, killed=bool(end.status))).wait()
-            if after.status:
-                wrong.append((count, where, after.said))
+            reached = log.exists()
+            where = log.read_text(encoding="utf-8") if reached else "end"
+            recover(root)
+            judge = partial(_judge, name, root, stopped=reached, tidy=at.tidy)
+            after = Child(judge).wait()
+            if end.said or after.status:
+                wrong.append((count, where, end.said or after.said))
             shutil.rmtree(root)
-            if not end.status:
+            if not reached:
                 return {"steps": steps, "wrong": wrong}
             steps.append(where)
     raise AssertionError(f"{name} did not end in {_ENOUGH} steps")
 
 
-@dataclass
-class _Death:
-    """Counts steps down and ends the process at the last of them, which it writes down."""
-
-    left: int
-    log: Path
-    actions: frozenset[str]
-
-    def __call__(self, action: str, path: str) -> None:
-        if not self.actions or action in self.actions:
-            self.left -= 1
-            if not self.left:
-                self.log.write_text(f"{action} {path}", encoding="utf-8")
-                os._exit(KILLED)
-
-
-def _dying(command: Command, root: Path, death: _Death, plant: str) -> None:
+def _suffering(command: Command, root: Path, fault: Fault, plant: str) -> str | None:
+    """Run a command under a fault; return what it should not have raised."""
     if plant:
         planted.MISTAKES[plant]()
-    disk.observer = death
-    command.run(root)
+    return fault.suffer(partial(command.run, root))
 
 
 def steps(name: str) -> list[tuple[str, str]]:
@@ -210,24 +96,26 @@ def _watched(command: Command, root: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _judge(name: str, root: Path, *, killed: bool) -> None:
+def _judge(name: str, root: Path, *, stopped: bool, tidy: bool) -> None:
     """Look at what is left, run the command again, and look once more."""
     command = COMMANDS[name]
     before = 0
     if name != "init" or names(root):
-        ensure_sound(root)
+        command.check(root)
         before = command.count(root)
     else:
         _ensure_no_store(root)
-    if killed:
+    if stopped:
         _age(root)
         command.run(root)
     else:
         before -= name == "export"
     command.end(root, before)
-    ensure_sound(root)
-    if name != "init":
+    command.check(root)
+    if command.check is ensure_sound and name != "init":
         assert only(root).model == "m"
+    if not tidy:  # names of unfinished work that were gone may be there again
+        return
     left = list(root.rglob(f"{disk.STAGING_PREFIX}*"))
     assert not left, f"rubbish is left: {left}"
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from mstore.objects.packs import PackWriter
-from mstore.ops import promote
+from mstore import disk
+from mstore.catalog.engine import connect
+from mstore.catalog.schema import ensure_current
+from mstore.objects.packs import PackWriter, pack_path
+from mstore.ops import deploying, rebuild, repair
+from mstore.ops.context import Context
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
 
@@ -53,11 +58,68 @@ def place_in_sight() -> None:
             publish._write(target, file, advance)
         return True
 
-    mock.patch.object(promote, "place", place).start()
+    mock.patch.object(deploying, "place_locked", place).start()
+
+
+def no_fsync() -> None:
+    """Files are said to be durable and are not."""
+    mock.patch.object(disk.NewFile, "sync", return_value=None).start()
+
+
+def no_fsync_of_directories() -> None:
+    """Names are said to be durable and are not."""
+    mock.patch.object(disk, "sync_directory", return_value=None).start()
+
+
+def put_aside_first() -> None:
+    """A repair takes damaged packs away before the new one is in their place."""
+    real = repair._Repair._commit
+
+    def commit(self: repair._Repair, packs: Sequence[str]) -> None:
+        real_reader = self.context.reader
+        kept = {pack_path(self.context.packs, name) for name in packs}
+        copies = {path: path.read_bytes() for path in kept}
+        self._quarantine(packs)
+
+        class Reader:
+            """Reads what was taken away from memory, so that all is well at the end."""
+
+            def __enter__(self) -> Any:
+                for path, data in copies.items():
+                    path.write_bytes(data)
+                return real_reader().__enter__()
+
+            def __exit__(self, *_: object) -> None:
+                for path in copies:
+                    path.unlink()
+
+        with mock.patch.object(type(self.context), "reader", return_value=Reader()):
+            real(self, packs)
+
+    mock.patch.object(repair._Repair, "_commit", commit).start()
+
+
+def catalog_first() -> None:
+    """A new catalog takes its name before it is filled."""
+    real = rebuild._fill
+
+    def fill(context: Context, *others: Any, **options: Any) -> None:
+        made = Path(str(context.engine.url.database))
+        engine = connect(context.root / rebuild.CATALOG)
+        ensure_current(engine)
+        engine.dispose()
+        assert made.parent.is_dir()
+        real(context, *others, **options)
+
+    mock.patch.object(rebuild, "_fill", fill).start()
 
 
 MISTAKES: dict[str, Callable[[], None]] = {
     "never publish": never_publish,
     "publish late": publish_late,
     "place in sight": place_in_sight,
+    "no fsync": no_fsync,
+    "no fsync of directories": no_fsync_of_directories,
+    "put aside first": put_aside_first,
+    "catalog first": catalog_first,
 }

@@ -3,8 +3,11 @@
 import hashlib
 from pathlib import Path
 
+from mstore.catalog.engine import reading
+from mstore.catalog.targets import intent
 from mstore.disk import STAGING_PREFIX
-from mstore.domain.records import Checkpoint, Deployment, Version
+from mstore.domain.records import Checkpoint, Version
+from mstore.domain.targets import replay
 from mstore.serving.publish import numbers
 from mstore.store import Store
 
@@ -51,8 +54,7 @@ def ensure_sound(root: Path) -> None:
             _ensure_readable(store, checkpoint, root)
         _ensure_numbered(versions)
         published = _ensure_published(base, versions)
-        for deployment in store.deployments():
-            _ensure_deployed(deployment, published, base)
+        _ensure_deployed(store, published, base)
 
 
 def _ensure_readable(store: Store, checkpoint: Checkpoint, root: Path) -> None:
@@ -84,6 +86,17 @@ def _ensure_published(base: Path, versions: tuple[Version, ...]) -> set[int]:
     return set(found)
 
 
-def _ensure_deployed(deployment: Deployment, published: set[int], base: Path) -> None:
-    assert deployment.version in published, f"{deployment} is recorded and not there"
-    assert Path(deployment.path) == base.resolve() / str(deployment.version)
+def _ensure_deployed(store: Store, published: set[int], base: Path) -> None:
+    """Check that what the ledger says is there is there; a server never finds nothing.
+
+    Where a rollback or a retirement was broken off, what is missing is what was to leave.
+    """
+    past = list(reversed(store.deployments()))
+    for deployment in past:
+        assert Path(deployment.path) == base.resolve() / str(deployment.version)
+    assert published or not past, f"{base} has no version any more"
+    recorded = set(replay(past).present)
+    with reading(store._context.engine) as connection:
+        begun = intent(connection, str(base.resolve()))
+    leaving = set(begun["leave"]) if begun else set()
+    assert recorded - leaving <= published, f"{recorded} are recorded, and there are {published}"

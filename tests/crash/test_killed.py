@@ -14,7 +14,13 @@ KILL = "tests.crash.killing:kill_everywhere"
 
 
 @pytest.mark.parametrize(
-    ("command", "least"), [("init", 12), ("add", 12), ("export", 40), ("promote", 30)]
+    ("command", "least"),
+    [
+        ("init", 12),
+        ("add", 12),
+        ("export", 40),
+        ("promote", 30),
+    ],
 )
 def test_a_death_at_any_step_leaves_nothing_half_done(command: str, least: int) -> None:
     found = drive(KILL, command)

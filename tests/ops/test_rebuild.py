@@ -45,6 +45,7 @@ def rich(training: Training, tmp_path: Path) -> Store:
     store.export("m@7", message="second")
     store.promote(f"m:{version.version + 1}", base, message="live")
     store.export("m/other@8")
+    store.alias("m:2", "champion")
     return store
 
 
@@ -87,6 +88,17 @@ def test_a_catalog_that_can_be_read_is_made_again_in_its_place(rich: Store, tmp_
     assert answers(rich) == told  # the store that is open goes on
     rich.tag("m@7", "still")
     ensure_rebuilt(rich, root)
+
+
+def test_targets_and_what_was_done_with_them_come_back(rich: Store, tmp_path: Path) -> None:
+    rich.add_target("prod", tmp_path / "prod", models=["m"])
+    for number in (1, 2):
+        rich.promote(f"m:{number}", "prod", message="live")
+    rich.rollback("prod", message="worse")
+    prod = rich.target("prod")
+    ensure_rebuilt(rich, tmp_path / PROJECT)
+    with Store.open(tmp_path / PROJECT) as store:
+        assert store.target("prod") == prod
 
 
 def test_numbers_that_were_used_up_are_never_given_again(rich: Store, tmp_path: Path) -> None:

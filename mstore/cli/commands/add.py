@@ -49,6 +49,12 @@ def add(
             "--builder", metavar="FILE.py:NAME", help="What builds the model, for export."
         ),
     ] = None,
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            "--example", metavar="FILE.npz", help="Batch, and what must come out at each export."
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Supersede other content of the same run and step.")
     ] = False,
@@ -70,6 +76,7 @@ def add(
             meta=about,
             note=note,
             builder=builder,
+            example=example,
             replace=replace,
         )
     if outcome.checkpoints:

@@ -99,6 +99,24 @@ def export(
         bool,
         typer.Option("--learn/--no-learn", help="Record the program of a model that was traced."),
     ] = True,
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            "--example",
+            metavar="FILE.npz",
+            help="Batch, and what must come out (output/KEY).",
+        ),
+    ] = None,
+    atol: Annotated[
+        float, typer.Option("--atol", min=0, help="How far an output may be off.")
+    ] = 1e-5,
+    rtol: Annotated[
+        float, typer.Option("--rtol", min=0, help="The same, relative to what is expected.")
+    ] = 1e-5,
+    warmup: Annotated[
+        bool,
+        typer.Option("--warmup/--no-warmup", help="Make the example the version's warmup request."),
+    ] = True,
 ) -> None:
     """Turn a checkpoint into a SavedModel proven to hold its weights.
 
@@ -130,5 +148,9 @@ def export(
             trace=trace,
             program=program,
             learn=learn,
+            example=example,
+            atol=atol,
+            rtol=rtol,
+            warmup=warmup,
         )
     session.show(exported_page(version))

@@ -7,7 +7,8 @@ import typer
 from mstore.cli.completion import complete_model
 from mstore.cli.pages.checkpoints import checkpoints_page
 from mstore.cli.pages.programs import programs_page
-from mstore.cli.pages.versions import deployments_page, versions_page
+from mstore.cli.pages.targets import deployed_page
+from mstore.cli.pages.versions import versions_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
 from mstore.errors import UsageError
@@ -36,7 +37,7 @@ def list_(
     versions: Annotated[
         bool, typer.Option("--versions", help="Versions, not checkpoints.")
     ] = False,
-    deployed: Annotated[bool, typer.Option("--deployed", help="What was promoted where.")] = False,
+    deployed: Annotated[bool, typer.Option("--deployed", help="What is in which target.")] = False,
     programs: Annotated[
         bool, typer.Option("--programs", help="Programs that versions are linked with.")
     ] = False,
@@ -54,7 +55,7 @@ def list_(
         if versions:
             page = versions_page(store.versions(name or None)[:limit])
         elif deployed:
-            page = deployments_page(store.deployments(name or None)[:limit])
+            page = deployed_page(store.deployed(name or None)[:limit])
         elif programs:
             page = programs_page(store.programs(name or None, limit=limit))
         else:

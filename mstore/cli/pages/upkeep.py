@@ -1,8 +1,9 @@
-"""The pages of what ``mstore fsck`` mends."""
+"""The pages of what ``mstore fsck`` mends and ``mstore gc`` removes."""
 
 from mstore.cli.output import Line, Page
-from mstore.cli.pages.verify import finding_line
-from mstore.domain.upkeep import RebuildReport
+from mstore.cli.pages.verify import damage_line, finding_line
+from mstore.cli.text import size
+from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport
 
 
 def rebuild_page(report: RebuildReport) -> Page:
@@ -20,3 +21,35 @@ def rebuild_page(report: RebuildReport) -> Page:
         lines.append(Line(f"the old catalog is in {report.kept}"))
     lines += [finding_line("damage", item, "red") for item in report.findings]
     return Page(report.to_json(), report.adopted, tuple(lines))
+
+
+def repair_page(report: RepairReport) -> Page:
+    """Return the page of ``mstore fsck --repair``."""
+    would = "would be " if report.dry_run else ""
+    lines = [
+        Line(f"{would}mended: {item.kind} {item.id[:12]} from {item.origin}")
+        for item in report.mended
+    ]
+    lines += [Line(f"{would}put aside: pack {name}") for name in report.quarantined]
+    lines += [
+        Line(f"{would}forgotten: program {id_[:12]}; the next export records it again")
+        for id_ in report.dropped
+    ]
+    if report.ledger:
+        lines.append(Line(f"the ledger {would or 'was '}begun anew"))
+    lines += [damage_line(item) for item in report.lost]
+    lines += [Line(f"do: {step}") for step in report.advice]
+    lost = len(report.lost)
+    lines.append(Line(f"{lost} lost", "red") if lost else Line("clean", "green"))
+    return Page(report.to_json(), tuple(item.id for item in report.mended), tuple(lines))
+
+
+def gc_page(report: GcReport) -> Page:
+    """Return the page of ``mstore gc``."""
+    would = "would remove" if report.dry_run else "removed"
+    lines = [
+        Line(f"{would} {len(report.removed)} packs that nothing refers to, {size(report.bytes)}")
+    ]
+    if report.young:
+        lines.append(Line(f"{report.young} more were written too lately; see --grace"))
+    return Page(report.to_json(), report.removed, tuple(lines))

@@ -6,6 +6,7 @@ from mstore.cli.output import Line, Page
 from mstore.cli.text import Table, moment, shape, short, size
 from mstore.domain.records import Deployment, Event, Version
 from mstore.domain.signatures import Signature, TensorSpec
+from mstore.domain.targets import PRESENT
 
 
 def id_of(version: Version) -> str:
@@ -67,8 +68,14 @@ def version_facts(version: Version) -> Iterator[str]:
     yield f"  load {load}" + (
         " by TensorFlow's C++ loader with XLA off" if load != "skipped" else ""
     )
-    yield f"  parity {checks.get('parity', '?')}"
+    yield f"  parity {checks.get('parity', '?')}" + _parity(version)
     yield from signature_lines(version.signatures)
+
+
+def _parity(version: Version) -> str:
+    if not version.parity:
+        return ""
+    return f", largest difference {version.parity['largest_difference']:.2g}"
 
 
 def signature_lines(signatures: Mapping[str, Signature]) -> Iterator[str]:
@@ -84,13 +91,13 @@ def _specs(specs: Mapping[str, TensorSpec]) -> str:
 
 
 def deployments_page(deployments: Sequence[Deployment]) -> Page:
-    """Return the page of ``mstore list --deployed``."""
+    """Return the page of ``mstore log --deployed``."""
     rows = tuple(
         (
-            f"{item.model}:{item.version}",
-            item.event,
-            item.path,
             moment(item.at),
+            item.event,
+            f"{item.model}:{item.version}",
+            item.target,
             item.by,
             item.message or "",
         )
@@ -99,19 +106,26 @@ def deployments_page(deployments: Sequence[Deployment]) -> Page:
     return Page(
         [item.to_json() for item in deployments],
         tuple(item.path for item in deployments),
-        (Table(("VERSION", "EVENT", "PATH", "AT", "BY", "MESSAGE"), rows),),
+        (Table(("AT", "EVENT", "VERSION", "TARGET", "BY", "MESSAGE"), rows),),
     )
 
 
 def promoted_page(deployment: Deployment) -> Page:
-    """Return the page of ``mstore promote``."""
+    """Return the page of ``mstore promote`` and ``mstore retire``."""
     name = f"{deployment.model}:{deployment.version}"
+    way = "to" if PRESENT[deployment.event] else "from"
     text = (
-        f"{name}  {deployment.event} to {deployment.path}"
+        f"{name}  {deployment.event} {way} {deployment.path}"
         if deployment.new
         else f"{name}  is already in {deployment.path}; nothing was done"
     )
     return Page(deployment.to_json(), (deployment.path,), (Line(text),))
+
+
+def aliased_page(version: Version, alias: str) -> Page:
+    """Return the page of a version that was given an alias."""
+    name = id_of(version)
+    return Page(version.to_json(), (name,), (Line(f"{version.model}:{alias}  is {name}"),))
 
 
 def events_page(events: Sequence[Event]) -> Page:

@@ -55,6 +55,9 @@ def run_check(request: Mapping[str, Any]) -> dict[str, Any]:
         sample = given.get(f"sample {name}")
         if sample is not None:
             outputs[f"sample {name}"] = run(sample)
+        example = given.get(f"example {name}")
+        if example is not None:
+            outputs[f"example {name}"] = run(example)
     arrays.write(Path(request["answers"]), outputs)
     return {"xla_disabled": library.xla_disabled}
 

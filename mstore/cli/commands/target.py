@@ -1,0 +1,73 @@
+"""``mstore target``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mstore.cli.completion import complete_model, complete_target
+from mstore.cli.pages.targets import target_page, targets_page
+from mstore.cli.registry import command, group
+from mstore.cli.session import Session
+
+target = group("target", "Name the serving directories that are looked after.")
+
+
+@command(
+    "add",
+    within=target,
+    examples=(
+        "mstore target add prod /models/mnist --model mnist",
+        "mstore target add edge /models --model mnist --model bert --keep 3",
+    ),
+)
+def add(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The directory.")],
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="Model to serve.", autocompletion=complete_model),
+    ],
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=1, help="Versions that stay. Default: all.")
+    ] = None,
+) -> None:
+    """Give a serving directory a name.
+
+    With one --model the directory is that model's base path; with several, each has its own below
+    it, DIR/MODEL. With --keep, a promotion retires the oldest versions that nothing needs.
+    """
+    with session.store() as store:
+        made = store.add_target(name, base, models=model, keep=keep)
+    session.show(target_page(made, f"made in {made.base}"))
+
+
+@command("list", within=target, aliases=("ls",), examples=("mstore target list",))
+def list_(session: Session) -> None:
+    """List targets, and what is live in them."""
+    with session.store() as store:
+        page = targets_page(store.targets())
+    session.show(page)
+
+
+@command("remove", within=target, aliases=("rm",), examples=("mstore target remove prod",))
+def remove(
+    session: Session,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which.", autocompletion=complete_target)
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")
+    ] = False,
+) -> None:
+    """Forget a target.
+
+    Its directory, what is served from it and its history stay.
+    """
+    with session.store() as store:
+        if dry_run:
+            gone, what = store.target(name), "would be forgotten; its directory stays"
+        else:
+            gone, what = store.remove_target(name), "is forgotten; its directory stays"
+    session.show(target_page(gone, what))
