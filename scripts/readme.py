@@ -16,6 +16,7 @@ from mstore.cli.app import app
 
 README = Path(__file__).parents[1] / "README.md"
 MODELS = Path(__file__).parents[1] / "docs" / "models.json"
+MATRIX = Path(__file__).parents[1] / "docs" / "matrix.json"
 FORMS = (
     "TF checkpoint",
     ".keras",
@@ -102,9 +103,31 @@ def _cell(cell: str, reasons: dict[str, int]) -> str:
     return f"refused [{reasons.setdefault(reason, len(reasons) + 1)}]"
 
 
+def version_table() -> str:
+    """Return one row for each Python and TensorFlow that scripts/matrix has tried."""
+    rows = [
+        "| Python | TensorFlow | Keras | NumPy | requirements | tests |",
+        "|---|---|---|---|---|---|",
+    ]
+    found = json.loads(MATRIX.read_text(encoding="utf-8"))
+    for _, row in sorted(found.items(), key=lambda item: _numbers(item[0])):
+        names = ("python", "tensorflow", "keras", "numpy", "requirements", "outcome")
+        rows.append("| " + " | ".join(row.get(name, "") for name in names) + " |")
+    return "\n".join(rows)
+
+
+def _numbers(pair: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", pair)]
+
+
 def updated(text: str) -> str:
     """Return the README's text with its tables made again."""
-    tables = {"commands": command_table(), "errors": error_table(), "models": model_table()}
+    tables = {
+        "commands": command_table(),
+        "errors": error_table(),
+        "models": model_table(),
+        "versions": version_table(),
+    }
     for name, table in tables.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = pattern.subn(
