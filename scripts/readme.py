@@ -27,6 +27,8 @@ FORMS = (
     "SavedModel",
     "TF1 V2 + .meta",
     "TF1 V1 + .meta",
+    "TF1 V2, builder",
+    "TF1 V1, builder",
 )
 """The columns of the table of models, in order."""
 

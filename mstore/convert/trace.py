@@ -82,6 +82,8 @@ def _require_checkpoint(request: TraceRequest) -> None:
                 hint="leave --root out",
             )
         return
+    if request.format == "tf1-v1" and path.is_file():
+        return
     index = path.with_name(path.name + ".index")
     if not index.is_file():
         raise InputError(f"there is no checkpoint {path} (no {index.name} beside it)")

@@ -166,15 +166,6 @@ def test_a_savedmodel_that_only_python_can_serve_is_refused(tmp_path: Path) -> N
         prove(BundleFiles(prefix), tmp_path / "sm", sources)
 
 
-def test_a_checkpoint_without_object_graph_is_refused(tmp_path: Path) -> None:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.compat.v1.get_variable("w", initializer=tf.zeros([3]))
-        session.run(tf.compat.v1.global_variables_initializer())
-        tf.compat.v1.train.Saver().save(session, str(tmp_path / "tf1"))
-    with pytest.raises(InputError, match="no object graph"):
-        export(tmp_path / "tf1", tmp_path / "out", "classic.py:sequential")
-
-
 def test_an_output_directory_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ckpt.index").write_bytes(b"")
     (tmp_path / "out").mkdir()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mstore.cli.run import run
 from mstore.domain.warmup import WARMUP_PATH
-from mstore.errors import InputError, ParityError, UsageError
+from mstore.errors import InputError, LoadCheckError, ParityError, UsageError
 from mstore.formats.warmup import read_warmup
 from mstore.keras import StoreCheckpoint
 from mstore.store import Store
@@ -115,3 +115,20 @@ def test_the_callback_records_an_example_with_each_checkpoint(tmp_path: Path) ->
         assert version.checks["parity"] == "passed"
         with pytest.raises(UsageError, match="its outputs are not known"):
             store.add(tmp_path / "nothing", model="net", example=X)
+
+
+def test_a_real_batch_stands_in_where_made_up_strings_are_no_input(tmp_path: Path) -> None:
+    feature = {"x": tf.train.Feature(float_list=tf.train.FloatList(value=[1.0, 2.0, 3.0, 4.0]))}
+    text = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    module = load("classic").Parsed()
+    prefix = tf.train.Checkpoint(model=module).write(str(tmp_path / "ckpt-1"))
+    batch = np.array([text, text], object)
+    with Store.init(tmp_path) as store:
+        store.add(Path(prefix), model="p", builder=f"{BUILDERS}/classic.py:Parsed")
+        with pytest.raises(LoadCheckError, match="made-up batch") as caught:
+            store.export("p")
+        assert "--example" in caught.value.hint
+        given = {"examples": batch.astype("S"), "output/y": module.serve(batch)["y"].numpy()}
+        np.savez(tmp_path / "batch.npz", **given)
+        made = store.export("p", example=tmp_path / "batch.npz")
+    assert made.checks == {"weights": "proven", "load": "passed", "parity": "passed"}

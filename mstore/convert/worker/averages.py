@@ -49,8 +49,7 @@ def choose(
         for key, bound in bindings.items()
         if bound.leaf.key in averages
     }
-    if weights not in {None, RAW, EMA}:
-        raise UsageError(f"weights is {RAW!r} or {EMA!r}, not {weights!r}")
+    require_known(weights)
     if weights == EMA:
         if not ours:
             raise InputError(
@@ -69,6 +68,16 @@ def choose(
             "as the last step of training left them",
         )
     return dict(bindings)
+
+
+def require_known(weights: str | None) -> None:
+    """Refuse other words than ``raw`` and ``ema``.
+
+    Raises:
+        UsageError: if it is another word.
+    """
+    if weights not in {None, RAW, EMA}:
+        raise UsageError(f"weights is {RAW!r} or {EMA!r}, not {weights!r}")
 
 
 def _averaged(bound: Bound, leaf: Leaf) -> Bound:

@@ -11,6 +11,7 @@ from mstore.convert.worker.constants import Constant, constants
 from mstore.convert.worker.files_read import FilesRead
 from mstore.convert.worker.live import Weight
 from mstore.convert.worker.locating import listed
+from mstore.convert.worker.named_checkpoint import NamedCheckpoint
 from mstore.convert.worker.object_checkpoint import ObjectCheckpoint
 from mstore.convert.worker.preparing import Prepared
 from mstore.convert.worker.reads import Reads
@@ -27,6 +28,7 @@ from mstore.convert.worker.saving import (
 )
 from mstore.convert.worker.sources import Restored, Source
 from mstore.convert.worker.tracing import cautions, trace_entry
+from mstore.convert.worker.trained import has_object_graph, open_reader
 from mstore.errors import ProofError
 
 _SHOWN_UNUSED = 3
@@ -97,6 +99,8 @@ def _source(request: TraceRequest, scratch: Path, reads: Reads) -> Source:
         from mstore.convert.worker.keras_file import KerasFile  # noqa: PLC0415 - needs h5py
 
         return KerasFile(request, scratch)
+    if not has_object_graph(open_reader(request.checkpoint)):
+        return NamedCheckpoint(request, reads)
     return ObjectCheckpoint(request, reads)
 
 

@@ -1,6 +1,7 @@
 """Loads a SavedModel with the C++ loader and runs its signatures. Imports no TensorFlow."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def run_check(request: Mapping[str, Any]) -> dict[str, Any]:
         if name in given:
             outputs[name] = run(given[name])
         else:
-            outputs[name] = _made_up(run, signature["outputs"], request["dims"])
+            batches = _Batches(specs, request["dims"], _real(given, specs))
+            outputs[name] = _made_up(run, signature["outputs"], batches)
         sample = given.get(f"sample {name}")
         if sample is not None:
             outputs[f"sample {name}"] = run(sample)
@@ -113,7 +115,7 @@ class _Run:
                 "(grouped or channels-first convolutions do, on a CPU)"
             )
         elif any(spec.dtype == "string" for spec in self.specs.values()):
-            hint = "made-up strings may be no valid input; give a real example"
+            hint = "made-up strings may be no valid input; give a real batch: --example FILE.npz"
         return LoadCheckError(
             f"the signature {self.name!r} fails in TensorFlow's C++ runtime with {what}: "
             + " ".join(text[:3])
@@ -122,12 +124,59 @@ class _Run:
         )
 
 
-def _made_up(
-    run: _Run, promised: Mapping[str, Any], dims: Mapping[str, list[int]]
-) -> dict[str, Array]:
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Where batches for a signature come from.
+
+    Attributes:
+        specs: its inputs.
+        dims: input key to a concrete shape that the model was run with.
+        real: a batch that someone gave, for when nothing that is made up is valid; or None.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    dims: Mapping[str, list[int]]
+    real: Mapping[str, Array] | None
+
+    def of(self, size: int) -> Iterator[Mapping[str, Array]]:
+        """Yield batches of ``size`` rows, the likeliest to be valid first."""
+        if self.real is not None and any(spec.dtype == "string" for spec in self.specs.values()):
+            yield {key: np.resize(a, (size, *a.shape[1:])) for key, a in self.real.items()}
+        yield from candidates(self.specs, self.dims, size)
+
+
+def _real(
+    given: Mapping[str, Mapping[str, Array]], specs: Mapping[str, TensorSpec]
+) -> Mapping[str, Array] | None:
+    """Return the batch of a golden example that fits the inputs, of whichever signature it is."""
+    if not _takes_batch(specs):
+        return None
+    for name, batch in given.items():
+        if not name.startswith("example ") or batch.keys() != specs.keys():
+            continue
+        if all(_may_be(batch[key], spec) for key, spec in specs.items()):
+            return batch
+    return None
+
+
+def _may_be(array: Array, spec: TensorSpec) -> bool:
+    if (array.dtype.kind in "OSU") != (spec.dtype == "string"):
+        return False
+    shape = spec.shape or ()
+    return (
+        array.ndim == len(shape) > 0
+        and len(array) > 0
+        and all(
+            own is None or own == there
+            for own, there in zip(shape[1:], array.shape[1:], strict=True)
+        )
+    )
+
+
+def _made_up(run: _Run, promised: Mapping[str, Any], batches: _Batches) -> dict[str, Array]:
     last: dict[str, Array] = {}
     for batch in BATCHES:
-        last = _first_that_runs(run, dims, batch)
+        last = _first_that_runs(run, batches, batch)
         for key, array in last.items():
             shape = promised[key]["shape"]
             if shape is None or not _takes_batch(run.specs):
@@ -147,9 +196,9 @@ def _takes_batch(specs: Mapping[str, TensorSpec]) -> bool:
     return all(spec.shape and spec.shape[0] is None for spec in specs.values()) and bool(specs)
 
 
-def _first_that_runs(run: _Run, dims: Mapping[str, list[int]], batch: int) -> dict[str, Array]:
+def _first_that_runs(run: _Run, batches: _Batches, batch: int) -> dict[str, Array]:
     first: StatusError | None = None
-    for feed in candidates(run.specs, dims, batch):
+    for feed in batches.of(batch):
         try:
             return run.attempt(feed)
         except StatusError as exc:

@@ -65,6 +65,27 @@ class Node:
         )
 
 
+def open_reader(prefix: Path) -> Any:
+    """Return TensorFlow's reader of a checkpoint.
+
+    Raises:
+        DamagedFileError: if TensorFlow cannot read it.
+    """
+    try:
+        return tf.train.load_checkpoint(str(prefix))
+    except (tf.errors.OpError, ValueError) as exc:
+        raise _unreadable(prefix, exc) from exc
+
+
+def has_object_graph(reader: Any) -> bool:
+    """Return whether ``tf.train.Checkpoint`` wrote it; ``Saver`` keeps names alone."""
+    return bool(reader.has_tensor(OBJECT_GRAPH_KEY.decode()))
+
+
+def _unreadable(prefix: Path, exc: Exception) -> DamagedFileError:
+    return DamagedFileError(f"cannot read the checkpoint {prefix}: {exc}", path=str(prefix))
+
+
 class Trained:
     """A checkpoint, opened.
 
@@ -80,25 +101,23 @@ class Trained:
             DamagedFileError: if TensorFlow cannot read it.
             InputError: if it has no object graph.
         """
+        self._reader = open_reader(prefix)
         try:
-            self._reader = tf.train.load_checkpoint(str(prefix))
             self._shapes: Mapping[str, list[int]] = self._reader.get_variable_to_shape_map()
             self._dtypes: Mapping[str, Any] = self._reader.get_variable_to_dtype_map()
             self.nodes = self._read_graph(prefix)
         except (tf.errors.OpError, ValueError) as exc:
-            raise DamagedFileError(
-                f"cannot read the checkpoint {prefix}: {exc}", path=str(prefix)
-            ) from exc
+            raise _unreadable(prefix, exc) from exc
         self.paths = self._walk()
 
     def _read_graph(self, prefix: Path) -> list[Node]:
-        key = OBJECT_GRAPH_KEY.decode()
-        if key not in self._shapes:
+        if not has_object_graph(self._reader):
             raise InputError(
                 f"the checkpoint {prefix} has no object graph: it was not written by "
                 "tf.train.Checkpoint",
                 hint="restore it in the training program and save it with tf.train.Checkpoint",
             )
+        key = OBJECT_GRAPH_KEY.decode()
         graph = trackable_object_graph_pb2.TrackableObjectGraph()
         graph.ParseFromString(self._reader.get_tensor(key))
         return [self._node(proto) for proto in graph.nodes]

@@ -74,3 +74,16 @@ def sequential_missing():
 
 def sequential_unbuilt():
     return keras.Sequential([layers.Dense(8, "relu"), layers.Dense(8), layers.Dense(3)])
+
+
+class Parsed(tf.Module):
+    """Takes serialized ``tf.train.Example`` messages, as estimators were served."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = tf.Variable(tf.random.normal([4, 3], seed=2))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve(self, examples):
+        spec = {"x": tf.io.FixedLenFeature([4], tf.float32)}
+        return {"y": tf.io.parse_example(examples, spec)["x"] @ self.w}
