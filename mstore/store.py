@@ -25,25 +25,16 @@ from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
 from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport, VerifyReport
 from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
-from mstore.formats.detect import find_checkpoints
-from mstore.ops import audit as audit_op
-from mstore.ops import checkout as checkout_op
-from mstore.ops import past, query, withdrawing
-from mstore.ops import promote as promote_op
-from mstore.ops import targets as targets_op
-from mstore.ops.add import DEFAULT_RUN, AddOptions, add
-from mstore.ops.background import PendingAdd
-from mstore.ops.context import Context
+from mstore.ops import query
+from mstore.ops.context import CATALOG, Context
 from mstore.ops.ledger import complete_ledger
-from mstore.ops.live import ensure_saved
-from mstore.ops.opened import OpenCheckpoint
-from mstore.ops.rebuild import CATALOG, rebuild
-from mstore.ops.tag import alias, tag
-from mstore.ops.verify import verify
 
+# What only some methods need is imported in them: `mstore list` waits for none of it.
 if TYPE_CHECKING:
     from mstore.domain.lint import LintReport
     from mstore.domain.signatures import TensorSpec
+    from mstore.ops.add import AddOptions
+    from mstore.ops.background import PendingAdd
 
 StrPath = str | os.PathLike[str]
 
@@ -145,6 +136,8 @@ class Store:
             StoreNotFoundError: there is none.
             StoreVersionError: it was written by a newer mstore.
         """
+        from mstore.ops.rebuild import rebuild
+
         return rebuild(_find(path, exact=exact), progress)
 
     def close(self) -> None:
@@ -200,6 +193,12 @@ class Store:
             ConflictError: the run has another content at this step.
             WeightsNotSavedError: the live model has weights that the checkpoint does not hold.
         """
+        from mstore.formats.detect import find_checkpoints
+        from mstore.ops.add import add
+        from mstore.ops.background import PendingAdd
+        from mstore.ops.live import ensure_saved
+        from mstore.ops.opened import OpenCheckpoint
+
         if not isinstance(model, str):
             live, model = model, name or getattr(model, "name", None)
         chosen = _options(model, example=_example(example, live), **options)
@@ -231,6 +230,10 @@ class Store:
         Raises:
             UsageError: ``step`` is given for several checkpoints.
         """
+        from mstore.formats.detect import find_checkpoints
+        from mstore.ops.add import add
+        from mstore.ops.opened import OpenCheckpoint
+
         options["example"] = _example(options.get("example"), None)
         chosen = _options(model, **options)
         prefixes: list[Path] = []
@@ -297,7 +300,9 @@ class Store:
 
     def tensors(self, reference: str) -> TensorTable:
         """Return the tensor table of the checkpoint that ``reference`` names."""
-        return query.tensors(self._context, reference)
+        from mstore.ops.diff import tensors
+
+        return tensors(self._context, reference)
 
     def log(self, reference: str | None = None, *, limit: int | None = None) -> tuple[Event, ...]:
         """Return the ledger, the last event first: all of it, of a model, or of one thing."""
@@ -305,7 +310,9 @@ class Store:
 
     def diff(self, a: str, b: str) -> Diff:
         """Compare two checkpoints tensor by tensor."""
-        return query.diff(self._context, a, b)
+        from mstore.ops.diff import diff
+
+        return diff(self._context, a, b)
 
     def alias(self, reference: str, name: str) -> Version:
         """Give an alias to a version, taking it from the one of the model that has it.
@@ -314,10 +321,14 @@ class Store:
             UsageError: ``name`` cannot be an alias.
             UnknownReferenceError: there is no such version.
         """
+        from mstore.ops.tag import alias
+
         return alias(self._context, reference, name)
 
     def tag(self, reference: str, name: str) -> Checkpoint:
         """Give a tag to a checkpoint, taking it from the one of the model that has it."""
+        from mstore.ops.tag import tag
+
         return tag(self._context, reference, name)
 
     def checkout(self, reference: str, directory: StrPath) -> Checkout:
@@ -326,6 +337,8 @@ class Store:
         Raises:
             ConflictError: another file of the same name is there.
         """
+        from mstore.ops import checkout as checkout_op
+
         return checkout_op.checkout(self._context, reference, Path(directory))
 
     def export(
@@ -393,9 +406,9 @@ class Store:
             UsageError: ``allow_lint`` names what is no kind of finding.
             WorkerError: the builder or the conversion failed.
         """
-        from mstore.ops.export import export  # noqa: PLC0415 - rarely needed
-        from mstore.ops.lint import known_kinds  # noqa: PLC0415 - the same
-        from mstore.ops.made import ExportOptions  # noqa: PLC0415 - the same
+        from mstore.ops.export import export
+        from mstore.ops.lint import known_kinds
+        from mstore.ops.made import ExportOptions
 
         options = ExportOptions(
             builder=builder,
@@ -444,6 +457,8 @@ class Store:
             ConflictError: its number is there with other content.
             StoreLockedError: another process holds the base path.
         """
+        from mstore.ops import promote as promote_op
+
         options = promote_op.PromoteOptions(message, alias, tuple(allow))
         return promote_op.promote(self._context, version, _place(target), options)
 
@@ -457,6 +472,8 @@ class Store:
         alias: str | None = None,
     ) -> Rollback:
         """Make an earlier version the live one again; see `mstore.ops.withdrawing.rollback`."""
+        from mstore.ops import withdrawing
+
         return withdrawing.rollback(
             self._context, _place(target), to=to, model=model, message=message, alias=alias
         )
@@ -475,6 +492,8 @@ class Store:
             RefusedError: it is the last one there, the live one, or has an alias.
             UnknownReferenceError: it is not there.
         """
+        from mstore.ops import withdrawing
+
         return withdrawing.retire(
             self._context, _place(target), version, model=model, message=message
         )
@@ -483,10 +502,14 @@ class Store:
         self, name: str, base: StrPath, *, models: Sequence[str], keep: int | None = None
     ) -> Target:
         """Give a serving directory a name; see `mstore.ops.targets.add_target`."""
+        from mstore.ops import targets as targets_op
+
         return targets_op.add_target(self._context, name, Path(base), models=models, keep=keep)
 
     def targets(self) -> tuple[TargetState, ...]:
         """Return every base path of a target, with what the ledger says is in it."""
+        from mstore.ops import targets as targets_op
+
         found = targets_op.states(self._context)
         return tuple(state for state in found if state.site.target is not None)
 
@@ -496,6 +519,8 @@ class Store:
         Raises:
             UnknownReferenceError: there is none.
         """
+        from mstore.ops import targets as targets_op
+
         return targets_op.get_target(self._context, name)
 
     def remove_target(self, name: str) -> Target:
@@ -504,15 +529,21 @@ class Store:
         Raises:
             UnknownReferenceError: there is none of that name.
         """
+        from mstore.ops import targets as targets_op
+
         return targets_op.remove_target(self._context, name)
 
     def deployed(self, model: str | None = None) -> tuple[TargetState, ...]:
         """Return every base path that has versions, with what the ledger says is in it."""
+        from mstore.ops import targets as targets_op
+
         found = targets_op.states(self._context, model=model)
         return tuple(state for state in found if state.placed.present)
 
     def audit(self, path: StrPath) -> AuditReport:
         """Tell which checkpoints a serving directory holds and whether every byte is as it was."""
+        from mstore.ops import audit as audit_op
+
         return audit_op.audit(Path(path), self._context)
 
     def audits(
@@ -530,6 +561,9 @@ class Store:
             InputError: a directory is not there.
             UnknownReferenceError: there is no target at all, or nothing was there then.
         """
+        from mstore.ops import audit as audit_op
+        from mstore.ops import past
+
         place = None if where is None else _place(where)
         if at is not None:
             return past.audit_at(self._context, place, at=at, model=model)
@@ -556,6 +590,8 @@ class Store:
         Raises:
             UsageError: there is no such subset.
         """
+        from mstore.ops.verify import verify
+
         return verify(self._context, subset=subset, resume=resume)
 
     def gc(self, *, dry_run: bool = False, grace: float | None = None) -> GcReport:
@@ -568,7 +604,7 @@ class Store:
         Raises:
             UsageError: ``grace`` is negative.
         """
-        from mstore.ops.gc import GRACE, collect  # noqa: PLC0415 - rarely needed
+        from mstore.ops.gc import GRACE, collect
 
         return collect(self._context, dry_run=dry_run, grace=GRACE if grace is None else grace)
 
@@ -583,7 +619,7 @@ class Store:
         Raises:
             InputError: a source is not there.
         """
-        from mstore.ops.repair import repair  # noqa: PLC0415 - rarely needed
+        from mstore.ops.repair import repair
 
         stores: list[Store] = []
         directories: list[Path] = []
@@ -608,6 +644,8 @@ def _place(where: StrPath) -> str | Path:
 
 def audit_without_store(path: StrPath, progress: Progress | None = None) -> AuditReport:
     """Audit a directory by the statements in it, where no store is at hand."""
+    from mstore.ops import audit as audit_op
+
     return audit_op.audit(Path(path), None, progress)
 
 
@@ -617,7 +655,7 @@ def lint(path: StrPath, progress: Progress | None = None) -> "LintReport":
     Raises:
         InputError: the path is no directory.
     """
-    from mstore.ops.lint import lint as lint_op  # noqa: PLC0415 - rarely needed
+    from mstore.ops.lint import lint as lint_op
 
     return lint_op(Path(path), progress)
 
@@ -675,8 +713,8 @@ def _example(example: Any, live: Any) -> bytes | None:
     """
     if example is None:
         return None
-    from mstore.convert.examples import read_example, to_bytes  # noqa: PLC0415 - loads numpy
-    from mstore.ops.live import example_of  # noqa: PLC0415 - the same
+    from mstore.convert.examples import read_example, to_bytes
+    from mstore.ops.live import example_of
 
     if isinstance(example, (str, os.PathLike)):
         return to_bytes(read_example(Path(example)))
@@ -688,7 +726,9 @@ def _example(example: Any, live: Any) -> bytes | None:
     return to_bytes(example_of(live, example))
 
 
-def _options(model: Any, **options: Any) -> AddOptions:
+def _options(model: Any, **options: Any) -> "AddOptions":
+    from mstore.ops.add import DEFAULT_RUN, AddOptions
+
     if not isinstance(model, str):
         raise UsageError("the model has no name", hint="give one: model='NAME' or name='NAME'")
     given = {name: value for name, value in options.items() if value is not None}

@@ -62,11 +62,16 @@ _ROW = (
 )
 
 
+# Made once: each add asks it for every few megabytes.
+_KNOWN = sa.select(objects.c.id).where(
+    objects.c.id.in_(sa.bindparam("ids", expanding=True)),
+    objects.c.id.not_in(sa.select(damaged.c.id)),
+)
+
+
 def known(connection: sa.Connection, ids: Sequence[bytes]) -> set[bytes]:
     """Return those of ``ids`` that the store has and that are not known to be damaged."""
-    rotten = sa.select(damaged.c.id)
-    query = sa.select(objects.c.id).where(objects.c.id.in_(ids), objects.c.id.not_in(rotten))
-    return set(connection.scalars(query))
+    return set(connection.scalars(_KNOWN, {"ids": ids}))
 
 
 def locate(connection: sa.Connection, ids: Sequence[bytes]) -> list[ObjectRow]:

@@ -17,6 +17,9 @@ from mstore.objects.manifest import Manifest
 from mstore.objects.packs import Entry
 from mstore.objects.reader import ObjectReader
 
+CATALOG = "catalog.db"
+"""Name of the catalog in a store."""
+
 
 @dataclass(frozen=True)
 class Context:

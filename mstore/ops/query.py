@@ -10,20 +10,15 @@ from mstore.catalog.engine import reading
 from mstore.domain.names import looks_like_hash
 from mstore.domain.programs import Program
 from mstore.domain.records import (
-    ChangeKind,
     Checkpoint,
     Deployment,
-    Diff,
     Event,
-    TensorChange,
     Version,
 )
-from mstore.domain.tensors import Tensor, TensorTable
 from mstore.errors import AmbiguousReferenceError, UnknownReferenceError
 from mstore.objects.manifest import Manifest
 from mstore.ops.context import Context
 from mstore.ops.resolve import model_of, resolve, resolve_checkpoint
-from mstore.ops.stored import tensor_table
 
 
 def list_checkpoints(
@@ -126,49 +121,6 @@ def find_checkpoint(context: Context, reference: str) -> CheckpointRow:
     """Return the checkpoint that a reference names, with its keys."""
     with reading(context.engine) as connection:
         return resolve_checkpoint(connection, reference)
-
-
-def tensors(context: Context, reference: str) -> TensorTable:
-    """Return the tensor table of the checkpoint that a reference names."""
-    return tensor_table(context, context.manifest(find_checkpoint(context, reference).manifest))
-
-
-def diff(context: Context, a: str, b: str) -> Diff:
-    """Compare two checkpoints tensor by tensor, from their indexes alone."""
-    first, second = find_checkpoint(context, a), find_checkpoint(context, b)
-    before = tensor_table(context, context.manifest(first.manifest))
-    after = tensor_table(context, context.manifest(second.manifest))
-    return Diff(first.checkpoint, second.checkpoint, compare(before, after))
-
-
-def compare(before: TensorTable, after: TensorTable) -> tuple[TensorChange, ...]:
-    """Return what happened to each tensor of two tables, in name order."""
-    keys = {tensor.key for table in (before, after) for tensor in table.values}
-    changes = [_change(before.get(key), after.get(key)) for key in keys]
-    return tuple(sorted(changes, key=lambda change: (change.name, change.key)))
-
-
-def _change(before: Tensor | None, after: Tensor | None) -> TensorChange:
-    tensor = after or before
-    assert tensor is not None  # noqa: S101 - the key came from one of the two
-    return TensorChange(
-        kind=_kind(before, after),
-        name=tensor.full_name or tensor.name,
-        key=tensor.name,
-        before=(before.dtype, before.shape) if before else None,
-        after=(after.dtype, after.shape) if after else None,
-        bytes=tensor.size,
-    )
-
-
-def _kind(before: Tensor | None, after: Tensor | None) -> ChangeKind:
-    if before is None:
-        return "added"
-    if after is None:
-        return "removed"
-    if (before.dtype, before.shape) != (after.dtype, after.shape):
-        return "reshaped"
-    return "unchanged" if before.crc32c == after.crc32c else "changed"
 
 
 def prefix_name(checkpoint: Checkpoint, manifest: Manifest) -> str:

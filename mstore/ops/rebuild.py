@@ -25,12 +25,9 @@ from mstore.domain.upkeep import RebuildReport
 from mstore.errors import DamagedFileError, DamagedStoreError, SystemIOError
 from mstore.objects.packs import pack_path, read_index
 from mstore.ops.adopt import adopt
-from mstore.ops.context import Context, now
+from mstore.ops.context import CATALOG, Context, now
 from mstore.ops.stored import tensor_table
 from mstore.ops.strays import read_strays
-
-CATALOG = "catalog.db"
-"""Name of the catalog in a store."""
 
 LOST = "lost"
 """Directory of a store for catalogs that another one has taken the place of."""

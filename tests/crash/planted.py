@@ -10,7 +10,7 @@ from mstore.catalog.engine import connect
 from mstore.catalog.schema import ensure_current
 from mstore.objects.packs import PackWriter, pack_path
 from mstore.ops import deploying, rebuild, repair
-from mstore.ops.context import Context
+from mstore.ops.context import CATALOG, Context
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
 
@@ -105,7 +105,7 @@ def catalog_first() -> None:
 
     def fill(context: Context, *others: Any, **options: Any) -> None:
         made = Path(str(context.engine.url.database))
-        engine = connect(context.root / rebuild.CATALOG)
+        engine = connect(context.root / CATALOG)
         ensure_current(engine)
         engine.dispose()
         assert made.parent.is_dir()
