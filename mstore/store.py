@@ -365,6 +365,7 @@ class Store:
         atol: float = 1e-5,
         rtol: float = 1e-5,
         warmup: bool = True,
+        check: bool = False,
     ) -> Version:
         """Make a version of a checkpoint, proven to hold its weights; publish it with ``to``.
 
@@ -397,8 +398,11 @@ class Store:
             atol: how far an output of the example may be off.
             rtol: the same, relative to what is expected.
             warmup: whether the example becomes the version's warmup request.
+            check: whether TensorFlow's C++ loader also runs what was linked. It always runs what
+                was traced, and a golden example.
 
         Raises:
+            MissingExtraError: ``check`` is asked for, and TensorFlow is not installed.
             ProofError: a variable is not a tensor of the checkpoint.
             LintError: TensorFlow Serving could not serve the result.
             LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
@@ -431,6 +435,7 @@ class Store:
             atol=atol,
             rtol=rtol,
             warmup=warmup,
+            check=check,
         )
         return export(self._context, reference, options)
 

@@ -145,6 +145,17 @@ def build():
     return mstore.Servable(Weights(), inputs={"x": tf.TensorSpec([None, ROWS], tf.float32)})
 """
 
+NAIVE = """
+import sys
+import tensorflow as tf
+from builder import Weights
+model = Weights()
+rows = int(sys.argv[2])
+tf.train.Checkpoint(model=model).read("big-1").expect_partial()
+serve = tf.function(lambda x: model(x), input_signature=[tf.TensorSpec([None, rows], tf.float32)])
+tf.saved_model.save(model, sys.argv[1], signatures=serve)
+"""
+
 
 def copy(files: list[Path], target: Path) -> None:
     """Copy files as `cp` does, and fsync them and their directory."""
@@ -238,13 +249,66 @@ def many(place: Path) -> None:
     row("add of all", [sample], f"{each:.1f} ms each {met(each, 8)}")
 
 
-def export(mstore: Path, place: Path, rounds: int, tensors: int, rows: int) -> None:
-    """Measure export by tracing, whole process, against cp."""
-    print("-- export of the large checkpoint by tracing, whole process with proof and load check")
+def exports(mstore: Path, place: Path, rounds: int, tensors: int, rows: int) -> None:
+    """Measure exports, whole processes: a script as it is copied, traced, linked; and cp."""
+    print("-- export of the large checkpoint, whole process")
     text = BUILDER.replace("ROWS", str(rows)).replace("TENSORS", str(tensors))
     (place / "builder.py").write_text(text)
-    command = (mstore, "export", "m@0", "--builder", "builder.py:build")
-    row("mstore export", [process(*command, cwd=place) for _ in range(rounds)])
+    learn = (mstore, "export", "m@0", "--builder", "builder.py:build", "-q")
+    traces = (*learn, "--trace", "--no-learn")
+    first = process(*learn, cwd=place)
+    naive, traced, linked, cp = [], [], [], []
+    for number in range(rounds):
+        to = ("--to", f"served-{number}")
+        naive.append(process(sys.executable, "-c", NAIVE, f"naive-{number}", str(rows), cwd=place))
+        traced.append(process(*traces, "--to", f"traced-{number}", cwd=place))
+        variables = sorted((place / f"naive-{number}" / "variables").iterdir())
+        cp.append(timed(lambda files=variables: copy(files, place / "copy")))  # type: ignore[misc]
+        linked.append(process(mstore, "export", "m@1", "-q", *to, cwd=place))
+        for name in ("naive", "traced", "served"):
+            shutil.rmtree(place / f"{name}-{number}")
+    wall = statistics.median(sample.wall for sample in linked)
+    limit = 0.5 + 1.3 * statistics.median(sample.wall for sample in cp)
+    faster = statistics.median(
+        one.wall / other.wall for one, other in zip(naive, linked, strict=True)
+    )
+    row("cp + fsync of the variables", cp)
+    row("naive script: build, restore, save", naive)
+    row("mstore export, first, learns", [first])
+    row("mstore export, traced, published", traced, "", naive)
+    row("mstore export, linked, published", linked, f"wall {met(round(wall, 3), round(limit, 3))}")
+    print(f"   linked is {faster:.1f} x faster than naive >= 10: {_reached(faster, 10)}")
+
+
+def _reached(value: float, limit: float) -> str:
+    return "met" if value >= limit else "MISSED"
+
+
+def peaks(mstore: Path, place: Path, megabytes: int) -> None:
+    """Measure the memory that a checkpoint takes which is far larger than the limit."""
+    print(f"-- one checkpoint of {megabytes} MB, peak memory over the bare interpreter")
+    tensors, rows = 20, megabytes * MB // (4 * 1000 * 20)
+    where = place / "huge"
+    where.mkdir()
+    make = (sys.executable, "-c", MAKE, "huge", str(tensors), str(rows), "2", "2")
+    process(*make, cwd=where, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    text = BUILDER.replace("ROWS", str(rows)).replace("TENSORS", str(tensors))
+    (where / "builder.py").write_text(text)
+    process(mstore, "init", cwd=where)
+    bare = process(sys.executable, "-c", "pass", cwd=where).peak
+    process(mstore, "add", "huge-0", "--model", "m", "--builder", "builder.py:build", cwd=where)
+    process(mstore, "export", "m@0", cwd=where)
+    for name, command in (
+        ("add", ("add", "huge-1", "--model", "m", "--builder", "builder.py:build")),
+        ("linked export, published", ("export", "m@1", "--to", "served")),
+        ("checkout", ("checkout", "m@1", "out")),
+        ("verify", ("verify",)),
+        ("audit", ("audit", "served")),
+    ):
+        sample = process(mstore, *command, cwd=where)
+        over = Sample(sample.wall, sample.cpu, sample.peak - bare)
+        row(name, [over], f"peak MB {met(round(over.peak), 200)}")
+    shutil.rmtree(where)
 
 
 def main() -> None:
@@ -253,6 +317,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="runs of each; medians are shown")
     parser.add_argument("--megabytes", type=int, default=150, help="size of the large checkpoint")
     parser.add_argument("--small", type=int, default=500, help="number of small checkpoints")
+    parser.add_argument("--huge", type=int, default=2000, help="megabytes, for memory; 0: none")
     options = parser.parse_args()
     if importlib.util.find_spec("tensorflow") is None:
         raise SystemExit("scripts/bench needs TensorFlow to write checkpoints: install mstore[tf]")
@@ -273,7 +338,9 @@ def main() -> None:
         starts(mstore, place, max(options.rounds, 7))
         big(place, options.rounds)
         many(place)
-        export(mstore, place, max(1, options.rounds // 2), tensors, rows)
+        exports(mstore, place, options.rounds, tensors, rows)
+        if options.huge:
+            peaks(mstore, place, options.huge)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class ExportOptions:
         atol: how far an output of the example may be off.
         rtol: the same, relative to what is expected.
         warmup: whether the example becomes the version's warmup request.
+        check: whether TensorFlow's C++ loader also runs what was linked.
     """
 
     builder: str | None = None
@@ -61,6 +62,7 @@ class ExportOptions:
     atol: float = 1e-5
     rtol: float = 1e-5
     warmup: bool = True
+    check: bool = False
 
     @property
     def parameters(self) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mstore.catalog.checkpoints import CheckpointRow
-from mstore.convert.process import has_tensorflow
+from mstore.convert.process import has_tensorflow, require_tensorflow
 from mstore.domain.tensors import TensorTable
 from mstore.errors import UsageError
 from mstore.objects.manifest import Manifest
@@ -22,13 +22,15 @@ def link_checkpoint(
 ) -> Made | None:
     """Link a checkpoint with the program that fits it; None where it has to be converted.
 
-    The result passes the lint, and TensorFlow's C++ loader where TensorFlow is installed.
+    The result passes the lint. Its graph is the one that TensorFlow's C++ loader ran when the program
+    was recorded, so the loader runs it again only for a golden example or where that is asked for.
 
     Raises:
         InputError: nothing is here to trace with, and no program fits.
         UnknownReferenceError: there is no such program.
         UsageError: the program that was named is not linkable, or more than one would do.
         LintError: TensorFlow Serving could not serve the result.
+        MissingExtraError: a run is asked for, and TensorFlow is not installed.
         LoadCheckError: TensorFlow's C++ loader cannot load or run the result.
         DamagedStoreError: the store cannot give the bytes that are on record.
     """
@@ -69,7 +71,9 @@ def _checked(
     options: ExportOptions,
     target: Path,
 ) -> Made:
-    program, runs = recorded.program, has_tensorflow()
+    if options.check:
+        require_tensorflow()
+    program, runs = recorded.program, options.check
     outcome, example = "skipped", None
     figures: Mapping[str, object] = {}
     notes: tuple[str, ...] = ()
@@ -82,6 +86,7 @@ def _checked(
             linked = linked.with_warmup(
                 golden.warmup(row.checkpoint.model, example, program.signatures)
             )
+        runs = runs or (example is not None and has_tensorflow())
         if example is not None and not runs:
             notes = ("the golden example was not run: TensorFlow is not installed",)
     context.progress.start("running the model" if runs else "checking the model", None)

@@ -123,7 +123,7 @@ def test_a_linked_version_equals_the_traced_one_and_answers_as_the_live_model(
     trained: Trained, tmp_path: Path
 ) -> None:
     with mstore.Store.open(trained.directory) as store:
-        linked = store.export("toy@2", builder=trained.builder, to=tmp_path / "base")
+        linked = store.export("toy@2", builder=trained.builder, to=tmp_path / "base", check=True)
         traced = store.export("toy@2", builder=trained.builder, trace=True)
         assert (linked.method, traced.method) == ("link", "trace")
         assert files(linked) == files(traced)

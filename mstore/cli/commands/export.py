@@ -117,13 +117,16 @@ def export(
         bool,
         typer.Option("--warmup/--no-warmup", help="Make the example the version's warmup request."),
     ] = True,
+    check: Annotated[
+        bool, typer.Option("--check", help="Let TensorFlow's loader run what was linked, too.")
+    ] = False,
 ) -> None:
     """Turn a checkpoint into a SavedModel proven to hold its weights.
 
     Each export gets the next version number of its model. The first export of an architecture
     runs its builder, twice, to learn the program; later checkpoints of the same structure are
-    linked with that, without the builder. TensorFlow is not needed then; where it is installed,
-    its loader runs what was linked.
+    linked with that, without the builder and without TensorFlow. Its loader runs what was traced,
+    and golden examples; what was linked only with --check.
     """
     if trace and program is not None:
         raise UsageError("--trace and --program exclude each other", hint="give one of them")
@@ -152,5 +155,6 @@ def export(
             atol=atol,
             rtol=rtol,
             warmup=warmup,
+            check=check,
         )
     session.show(exported_page(version))

@@ -66,7 +66,9 @@ def version_facts(version: Version) -> Iterator[str]:
         yield f"  linked with program {short(version.program)}, no builder was run"
     load = checks.get("load", "?")
     yield f"  load {load}" + (
-        " by TensorFlow's C++ loader with XLA off" if load != "skipped" else ""
+        " by TensorFlow's C++ loader with XLA off"
+        if load != "skipped"
+        else ", as its graph was run when the program was recorded"
     )
     yield f"  parity {checks.get('parity', '?')}" + _parity(version)
     yield from signature_lines(version.signatures)
