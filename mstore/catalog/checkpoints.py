@@ -11,6 +11,13 @@ from sqlalchemy.dialects.sqlite import insert
 from mstore.catalog.tables import checkpoints, metrics, models, runs, tags, tensors, versions
 from mstore.domain.records import Checkpoint
 
+_CANDIDATES = 256
+"""Holders of one tensor that are looked at; more than ever have equal weights."""
+
+
+_EQUALS = 1000
+"""Checkpoints with the best value of a metric among which the step decides."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
@@ -168,7 +175,8 @@ def by_prefix(connection: sa.Connection, prefix: str, model: str | None) -> list
     # "g" sorts after every hex digit, so the range is exactly the ids with that prefix.
     query = _select().where(checkpoints.c.id >= prefix, checkpoints.c.id < prefix + "g")
     if model is not None:
-        query = query.where(models.c.name == model)
+        # With a sum in the place of the column the index of ids is the only one that serves.
+        query = query.where(checkpoints.c.model + 0 == model_key(connection, model))
     return _rows(connection, query.order_by(checkpoints.c.id).limit(10))
 
 
@@ -176,45 +184,81 @@ def at_step(
     connection: sa.Connection, model: str, run: str | None, step: int
 ) -> list[CheckpointRow]:
     """Return the current checkpoints of a model at a step, one for each run that has it."""
-    query = _current(model, run).where(checkpoints.c.step == step)
-    return _rows(connection, query.order_by(checkpoints.c.seq))
+    key = model_key(connection, model)
+    chosen = sa.select(runs.c.seq).where(runs.c.model == key)
+    if run is not None:
+        chosen = chosen.where(runs.c.name == run)
+    # One look for each run: the index of steps begins with it.
+    found = connection.scalars(
+        sa.select(checkpoints.c.seq).where(
+            checkpoints.c.run.in_(chosen),
+            checkpoints.c.step == step,
+            checkpoints.c.superseded == sa.false(),
+        )
+    )
+    return by_seq(connection, sorted(found))
 
 
 def newest(connection: sa.Connection, model: str, run: str | None) -> CheckpointRow | None:
     """Return the highest step of a run, by default of the run that began last."""
-    if run is None:
-        query = (
-            sa.select(runs.c.name)
-            .join(models, models.c.seq == runs.c.model)
-            .where(models.c.name == model)
-            .order_by(runs.c.seq.desc())
-            .limit(1)
+    key = model_key(connection, model)
+    chosen = sa.select(sa.func.max(runs.c.seq)).where(runs.c.model == key)
+    if run is not None:
+        chosen = chosen.where(runs.c.name == run)
+    query = (
+        sa.select(checkpoints.c.seq)
+        .where(
+            checkpoints.c.run == connection.scalar(chosen), checkpoints.c.superseded == sa.false()
         )
-        run = connection.scalar(query)
-    if run is None:
-        return None
-    return _one(connection, _current(model, run).order_by(checkpoints.c.step.desc()).limit(1))
+        .order_by(checkpoints.c.step.desc())
+    )
+    seq = connection.scalar(query.limit(1))
+    return None if seq is None else by_seq(connection, [seq])[0]
 
 
 def best(
     connection: sa.Connection, model: str, run: str | None, metric: str, *, highest: bool
 ) -> CheckpointRow | None:
-    """Return the checkpoint with the best value of a metric; of equals the later step."""
+    """Return the checkpoint with the best value of a metric.
+
+    Of equals it is the later step; of more than a thousand, among those that were added last.
+    """
+    key = model_key(connection, model)
     order = metrics.c.value.desc() if highest else metrics.c.value.asc()
-    query = (
-        _current(model, run)
-        .join(metrics, metrics.c.checkpoint == checkpoints.c.seq)
-        .where(metrics.c.name == metric)
-        .order_by(order, checkpoints.c.step.desc())
+    current = sa.and_(
+        checkpoints.c.seq == metrics.c.checkpoint, checkpoints.c.superseded == sa.false()
     )
-    return _one(connection, query.limit(1))
+    query = sa.select(metrics.c.value, checkpoints.c.seq, checkpoints.c.step)
+    query = query.join(checkpoints, current).where(metrics.c.name == metric)
+    if run is None:
+        # The best value is where the index begins; its holders follow in the order they came.
+        query = query.where(metrics.c.model == key)
+        first = connection.execute(query.order_by(order).limit(1)).one_or_none()
+        if first is None:
+            return None
+        query = query.where(metrics.c.value == first.value)
+        query = query.order_by(metrics.c.checkpoint.desc()).limit(_EQUALS)
+    else:
+        chosen = sa.select(runs.c.seq).where(runs.c.model == key, runs.c.name == run)
+        query = query.where(checkpoints.c.run == chosen.scalar_subquery())
+        query = query.order_by(order, checkpoints.c.step.desc()).limit(1)
+    found = connection.execute(query).all()
+    if not found:
+        return None
+    return by_seq(connection, [max(found, key=lambda row: (row.step, row.seq)).seq])[0]
 
 
 def metric_names(connection: sa.Connection, model: str) -> list[str]:
     """Return the names of all metrics recorded for a model, sorted."""
-    key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
-    query = sa.select(metrics.c.name).distinct().where(metrics.c.model == key)
-    return sorted(connection.scalars(query))
+    key = model_key(connection, model)
+    names = []
+    query = sa.select(sa.func.min(metrics.c.name)).where(metrics.c.model == key)
+    # From name to name: a model has few, and each may have a million values.
+    name = connection.scalar(query)
+    while name is not None:
+        names.append(name)
+        name = connection.scalar(query.where(metrics.c.name > name))
+    return names
 
 
 def tagged(connection: sa.Connection, model: str, tag: str) -> CheckpointRow | None:
@@ -236,15 +280,19 @@ def listing(
     superseded: bool = False,
 ) -> list[CheckpointRow]:
     """Return checkpoints, the last added first."""
-    query = _select()
-    if model is not None:
-        key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
-        query = query.where(checkpoints.c.model == key)
+    query = sa.select(checkpoints.c.seq)
+    key = None if model is None else model_key(connection, model)
     if run is not None:
-        query = query.where(runs.c.name == run)
+        chosen = sa.select(runs.c.seq).where(runs.c.name == run)
+        if model is not None:
+            chosen = chosen.where(runs.c.model == key)
+        query = query.where(checkpoints.c.run.in_(list(connection.scalars(chosen))))
+    elif model is not None:
+        query = query.where(checkpoints.c.model == key)
     if not superseded:
         query = query.where(checkpoints.c.superseded == sa.false())
-    return _rows(connection, query.order_by(checkpoints.c.seq.desc()).limit(limit))
+    found = connection.scalars(query.order_by(checkpoints.c.seq.desc()).limit(limit)).all()
+    return [row for at in range(0, len(found), 500) for row in _part(connection, found, at)]
 
 
 def nearby(connection: sa.Connection, model: str, limit: int = 8) -> list[str]:
@@ -258,26 +306,38 @@ def holding(
 ) -> list[tuple[int, int]]:
     """Return which checkpoints hold tensors with these fingerprints.
 
+    Tensors that few checkpoints hold decide: those are counted, with all that they hold. Of
+    tensors that thousands hold (biases that are still zero, parts that are frozen) the holders
+    added last are looked at.
+
     Returns:
         Key of the checkpoint and how many of the (distinct) fingerprints it holds, most first.
     """
-    counts: dict[int, int] = defaultdict(int)
     distinct = list(dict.fromkeys(fingerprints))
-    for at in range(0, len(distinct), 500):
-        query = (
-            sa.select(tensors.c.checkpoint, sa.func.count())
-            .where(tensors.c.fingerprint.in_(distinct[at : at + 500]))
-            .group_by(tensors.c.checkpoint)
-        )
-        for seq, count in connection.execute(query):
-            counts[seq] += count
+    holders = {mark: _holders(connection, mark) for mark in distinct}
+    candidates: dict[int, None] = {}
+    for mark in sorted(distinct, key=lambda mark: len(holders[mark])):
+        if holders[mark] and len(candidates) < _CANDIDATES:
+            candidates.update(dict.fromkeys(holders[mark]))
+    counts: dict[int, int] = defaultdict(int)
+    for seq in candidates:
+        for at in range(0, len(distinct), 500):
+            query = sa.select(sa.func.count()).where(
+                tensors.c.fingerprint.in_(distinct[at : at + 500]), tensors.c.checkpoint == seq
+            )
+            counts[seq] += connection.scalar(query) or 0
     return sorted(counts.items(), key=lambda item: (-item[1], -item[0]))[:limit]
 
 
-def _current(model: str, run: str | None) -> "sa.Select[tuple[object, ...]]":
-    key = sa.select(models.c.seq).where(models.c.name == model).scalar_subquery()
-    query = _select().where(checkpoints.c.model == key, checkpoints.c.superseded == sa.false())
-    return query if run is None else query.where(runs.c.name == run)
+def _holders(connection: sa.Connection, fingerprint: int) -> list[int]:
+    """Return the checkpoints that hold a tensor, the last added first, up to a number."""
+    query = sa.select(tensors.c.checkpoint).where(tensors.c.fingerprint == fingerprint)
+    return list(connection.scalars(query.order_by(tensors.c.checkpoint.desc()).limit(_CANDIDATES)))
+
+
+def _part(connection: sa.Connection, seqs: Sequence[int], at: int) -> list[CheckpointRow]:
+    """Return the checkpoints of 500 keys from ``at`` on, which fall."""
+    return by_seq(connection, seqs[at : at + 500])[::-1]
 
 
 def _one(connection: sa.Connection, query: "sa.Select[tuple[object, ...]]") -> CheckpointRow | None:

@@ -89,6 +89,7 @@ checkpoints = Table(
     Column("superseded", Boolean, nullable=False),
     Column("example", String(64)),
     Index("ix_checkpoints_model_seq", "model", "superseded", "seq"),
+    Index("ix_checkpoints_run_seq", "run", "superseded", "seq"),
     Index(
         "ux_checkpoints_run_step",
         "run",

@@ -22,8 +22,8 @@ def link_checkpoint(
 ) -> Made | None:
     """Link a checkpoint with the program that fits it; None where it has to be converted.
 
-    The result passes the lint. Its graph is the one that TensorFlow's C++ loader ran when the program
-    was recorded, so the loader runs it again only for a golden example or where that is asked for.
+    The result passes the lint. Its graph is the one that TensorFlow's C++ loader ran when the
+    program was recorded; it is run again for a golden example, or where that is asked for.
 
     Raises:
         InputError: nothing is here to trace with, and no program fits.
