@@ -126,7 +126,7 @@ def _start(mode: str, request: Mapping[str, Any], write_end: int) -> subprocess.
 def _environment() -> dict[str, str]:
     # The process inherits the user's variables; these few are set so that what it writes depends
     # on nothing else: no GPU in the graph (CudnnRNN cannot run on a server without one), one hash
-    # seed, and the very package that is asking.
+    # seed, and the very package that is asking. What it prints must be out before it can crash.
     package_root = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     return {
@@ -134,6 +134,7 @@ def _environment() -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONHASHSEED": "0",
         "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": package_root + (os.pathsep + inherited if inherited else ""),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "KERAS_BACKEND": "tensorflow",
