@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -154,6 +155,17 @@ def test_without_tensorflow_keras_and_builder_a_checkpoint_is_linked_published_a
     trained: Trained, tmp_path: Path
 ) -> None:
     python = bare_python(tmp_path / "venv")
+    for name in ("model.py", "layers_of_mine.py", "words.txt"):
+        shutil.move(trained.directory / name, tmp_path / f"moved-{name}")
+    try:
+        _linked_without(trained, python, tmp_path)
+    finally:
+        for name in ("model.py", "layers_of_mine.py", "words.txt"):
+            shutil.move(tmp_path / f"moved-{name}", trained.directory / name)
+
+
+def _linked_without(trained: Trained, python: Path, tmp_path: Path) -> None:
+    assert not [*trained.directory.glob("*.py"), *trained.directory.glob("*.txt")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
     def run(*words: str, directory: Path = tmp_path) -> Any:
@@ -168,8 +180,8 @@ def test_without_tensorflow_keras_and_builder_a_checkpoint_is_linked_published_a
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
-    absent = "import importlib.util as u; print([u.find_spec(n) for n in ('tensorflow', 'keras')])"
-    assert run("-c", absent).strip() == "[None, None]"
+    absent = "import importlib.util as u, sys; print([u.find_spec(n) for n in sys.argv[1:]])"
+    assert run("-c", absent, "tensorflow", "keras", "h5py").strip() == "[None, None, None]"
     store = tmp_path / "elsewhere"
     store.mkdir()
     run("-c", f"import shutil; shutil.copytree({str(trained.directory / '.mstore')!r}, '.mstore')",
