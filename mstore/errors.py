@@ -22,6 +22,8 @@
     ├── RefusedError               1   refused
     ├── StoreVersionError          1   store-version
     ├── MissingExtraError          1   missing-extra
+    ├── ServerError                1   server
+    │   └── NotServedError         1   not-served
     ├── SystemIOError              1   io
     ├── WorkerError                1   worker
     │   ├── BuilderError           1   builder-failed
@@ -291,6 +293,27 @@ class MissingExtraError(Error):
     """An optional part of the installation is needed and absent."""
 
     code = "missing-extra"
+
+
+class ServerError(Error):
+    """A model server does not answer, or not as it should."""
+
+    code = "server"
+
+
+class NotServedError(ServerError):
+    """A model server does not serve a version that was put before it.
+
+    Attributes:
+        state: what it says of the version, or the empty string.
+    """
+
+    code = "not-served"
+
+    def __init__(self, message: str, *, state: str, hint: str = "") -> None:
+        """Make the error from its message and the state."""
+        super().__init__(message, hint=hint)
+        self.state = state
 
 
 class SystemIOError(Error):

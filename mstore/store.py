@@ -21,6 +21,7 @@ from mstore.domain.records import (
     Event,
     Version,
 )
+from mstore.domain.servers import WAIT, Confirmation
 from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
 from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport, VerifyReport
@@ -447,8 +448,14 @@ class Store:
         message: str | None = None,
         alias: str | None = None,
         allow: Sequence[str] = (),
+        wait: float | None = WAIT,
+        atol: float = 1e-5,
+        rtol: float = 1e-5,
     ) -> Deployment:
         """Place a version in a target or a TensorFlow Serving base path.
+
+        Where the target has a server, it has to serve the version and to give what its golden
+        example says; else the version is taken out again.
 
         Args:
             version: which one.
@@ -456,15 +463,21 @@ class Store:
             message: why, for the ledger.
             alias: a name that the version gets.
             allow: reasons that shall not hold it back, words of `mstore.ops.promote.REASONS`.
+            wait: seconds for the target's server to serve it; None does not ask the server.
+            atol: how far an output of the golden example may be off there.
+            rtol: the same, relative to what is expected.
 
         Raises:
             RefusedError: its signatures, its checks or its past speak against it.
             ConflictError: its number is there with other content.
             StoreLockedError: another process holds the base path.
+            ServerError: the target's server does not answer; nothing was done.
+            NotServedError: the server does not serve it as it should; it was taken out again.
         """
         from mstore.ops import promote as promote_op
 
-        options = promote_op.PromoteOptions(message, alias, tuple(allow))
+        confirm = None if wait is None else Confirmation(wait, atol, rtol)
+        options = promote_op.PromoteOptions(message, alias, tuple(allow), confirm)
         return promote_op.promote(self._context, version, _place(target), options)
 
     def rollback(
@@ -475,12 +488,22 @@ class Store:
         model: str | None = None,
         message: str | None = None,
         alias: str | None = None,
+        wait: float | None = WAIT,
     ) -> Rollback:
-        """Make an earlier version the live one again; see `mstore.ops.withdrawing.rollback`."""
+        """Make an earlier version the live one again; see `mstore.ops.withdrawing.rollback`.
+
+        ``wait`` is as for `promote`.
+        """
         from mstore.ops import withdrawing
 
         return withdrawing.rollback(
-            self._context, _place(target), to=to, model=model, message=message, alias=alias
+            self._context,
+            _place(target),
+            to=to,
+            model=model,
+            message=message,
+            alias=alias,
+            confirm=None if wait is None else Confirmation(wait),
         )
 
     def retire(
@@ -504,12 +527,20 @@ class Store:
         )
 
     def add_target(
-        self, name: str, base: StrPath, *, models: Sequence[str], keep: int | None = None
+        self,
+        name: str,
+        base: StrPath,
+        *,
+        models: Sequence[str],
+        keep: int | None = None,
+        server: str | None = None,
     ) -> Target:
         """Give a serving directory a name; see `mstore.ops.targets.add_target`."""
         from mstore.ops import targets as targets_op
 
-        return targets_op.add_target(self._context, name, Path(base), models=models, keep=keep)
+        return targets_op.add_target(
+            self._context, name, Path(base), models=models, keep=keep, server=server
+        )
 
     def targets(self) -> tuple[TargetState, ...]:
         """Return every base path of a target, with what the ledger says is in it."""

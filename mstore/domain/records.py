@@ -192,12 +192,13 @@ class Deployment:
         path: the version's directory.
         model: name of the model.
         version: its number.
-        event: ``promoted`` or ``restored`` when it came; ``rolled-back`` or ``retired`` when it
-            left.
+        event: ``promoted`` or ``restored`` when it came; ``rolled-back``, ``retired`` or ``failed``
+            when it left.
         at: time, ISO 8601 in UTC.
         by: user and host.
         message: why, or None.
         new: False when the same version was already there and nothing was done.
+        served: what the target's server says of it, or None where it was not asked.
     """
 
     target: str
@@ -209,14 +210,15 @@ class Deployment:
     by: str
     message: str | None
     new: bool = True
+    served: Mapping[str, object] | None = None
 
     def repeated(self) -> "Deployment":
         """Return the same event, as the answer to a call that had nothing to do."""
         return replace(self, new=False)
 
     def to_json(self) -> Json:
-        """Return the JSON object."""
-        return {
+        """Return the JSON object; ``served`` is in it only where a server was asked."""
+        body: Json = {
             "target": self.target,
             "path": self.path,
             "model": self.model,
@@ -227,6 +229,9 @@ class Deployment:
             "message": self.message,
             "new": self.new,
         }
+        if self.served is not None:
+            body["served"] = dict(self.served)
+        return body
 
 
 @dataclass(frozen=True, slots=True)

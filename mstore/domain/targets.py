@@ -14,6 +14,7 @@ PRESENT: Mapping[str, bool] = {
     "restored": True,
     "rolled-back": False,
     "retired": False,
+    "failed": False,
 }
 """Event of a deployment to whether the version is in the directory after it."""
 
@@ -90,6 +91,7 @@ class Rollback:
         at: time, ISO 8601 in UTC.
         by: user and host.
         message: why, or None.
+        served: what the target's server says since, or None where it was not asked.
     """
 
     target: str
@@ -102,6 +104,7 @@ class Rollback:
     at: str
     by: str
     message: str | None
+    served: Mapping[str, object] | None = None
 
     def to_json(self) -> Json:
         """Return the JSON object: a deployment, and what was done for it."""
@@ -118,6 +121,7 @@ class Rollback:
             "from": self.before,
             "restored": self.restored,
             "removed": list(self.removed),
+            "served": None if self.served is None else dict(self.served),
         }
 
 

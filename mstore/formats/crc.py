@@ -175,7 +175,7 @@ class _StringCheck(_FramedCheck):
         fixed = bytearray()
         while self._lengths_left and self._sound:
             length, position = self._varint(view, position)
-            if length is None:
+            if length is None or not self._sound:
                 break
             # Lengths beyond 32 bits enter as uint64, the others as uint32, as old readers expect.
             fixed += length.to_bytes(4 if length <= _UINT32 else 8, "little")

@@ -1,9 +1,7 @@
 """Message classes for the few TensorFlow messages that mstore reads.
 
-They live in a private descriptor pool: TensorFlow registers the same messages in the default pool
-of the process, and two registrations of one name clash. Only the fields in use are declared.
-Strings are declared as ``bytes`` (the same on the wire), so that text that is not UTF-8 can be
-shown instead of failing, and enumerations as ``int32``.
+Only the fields in use are declared. Strings are declared as ``bytes`` (the same on the wire), so
+that text that is not UTF-8 can be shown instead of failing, and enumerations as ``int32``.
 
 Field numbers: tensorflow/core/protobuf/tensor_bundle.proto, trackable_object_graph.proto,
 meta_graph.proto and framework/{tensor_shape,tensor_slice,versions}.proto, and
@@ -12,12 +10,8 @@ python/training/checkpoint_state.proto; tensorflow/core/util/saved_tensor_slice.
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from mstore.descriptors import message_classes
 
-_PACKAGE = "mstore.formats"
-_F = descriptor_pb2.FieldDescriptorProto
-
-# message -> its fields as "name number type", "*" marks repeated, "?" the one of a oneof.
 _MESSAGES: dict[str, tuple[str, ...]] = {
     "Version": ("producer 1 int32", "min_consumer 2 int32", "bad_consumers 3 int32*"),
     "BundleHeader": ("num_shards 1 int32", "endianness 2 int32", "version 3 Version"),
@@ -69,48 +63,8 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "last_preserved_timestamp 4 double",
     ),
 }
-_SCALARS = {
-    "int32": _F.TYPE_INT32,
-    "int64": _F.TYPE_INT64,
-    "fixed32": _F.TYPE_FIXED32,
-    "bool": _F.TYPE_BOOL,
-    "bytes": _F.TYPE_BYTES,
-    "double": _F.TYPE_DOUBLE,
-}
 
-
-def _add_field(message: descriptor_pb2.DescriptorProto, text: str) -> None:
-    name, number, kind = text.split()
-    base = kind.rstrip("*?")
-    field = message.field.add(name=name, number=int(number))
-    field.label = _F.LABEL_REPEATED if kind.endswith("*") else _F.LABEL_OPTIONAL
-    if kind.endswith("?"):
-        message.oneof_decl.add(name=f"has_{name}")
-        field.oneof_index = len(message.oneof_decl) - 1
-    if base in _SCALARS:
-        field.type = _SCALARS[base]
-    else:
-        field.type = _F.TYPE_MESSAGE
-        field.type_name = f".{_PACKAGE}.{base}"
-
-
-def _classes() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="mstore/formats.proto", package=_PACKAGE, syntax="proto3"
-    )
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for field in fields:
-            _add_field(message, field)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
-    }
-
-
-_CLASSES = _classes()
+_CLASSES = message_classes("mstore.formats", _MESSAGES)
 BundleHeader: Any = _CLASSES["BundleHeader"]
 """``BundleHeaderProto``."""
 Shape: Any = _CLASSES["Shape"]

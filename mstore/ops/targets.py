@@ -12,6 +12,7 @@ from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
 from mstore.domain.names import check_name
 from mstore.domain.records import Deployment
+from mstore.domain.servers import ServerAddress
 from mstore.domain.targets import Site, Target, TargetState, replay
 from mstore.errors import ConflictError, InputError, UnknownReferenceError, UsageError
 from mstore.ops.context import Context, now
@@ -26,13 +27,23 @@ def add_target(
     *,
     models: Sequence[str],
     keep: int | None = None,
+    server: str | None = None,
 ) -> Target:
     """Give a serving directory a name; it is made if need be.
 
     A target of one model serves it from ``base`` itself, one of several from ``base/MODEL``.
 
+    Args:
+        context: the store.
+        name: what it is called.
+        base: the directory.
+        models: what it serves.
+        keep: how many versions stay, or None for all.
+        server: where the server of that directory listens, as `ServerAddress.parse` reads it. It is
+            not asked now: it may start only when there is something to serve.
+
     Raises:
-        UsageError: the name cannot be one, or no model is named.
+        UsageError: the name or the server's address cannot be one, or no model is named.
         ConflictError: there is a target of that name or with that directory.
         UnknownReferenceError: the store has no such model.
         SystemIOError: the directory cannot be made.
@@ -46,7 +57,8 @@ def add_target(
         raise InputError(f"{base} is not a directory", hint="name the directory of the versions")
     base = base.resolve()
     paths = {model: str(base if len(models) == 1 else base / model) for model in models}
-    target = Target(name, str(base), paths, "latest", None, keep, None, now())
+    address = None if server is None else str(ServerAddress.parse(server))
+    target = Target(name, str(base), paths, "latest", None, keep, address, now())
     with reading(context.engine) as connection:
         _ensure_free(target, targets.find_targets(connection))
         known = queries.model_names(connection)

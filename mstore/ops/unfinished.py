@@ -26,7 +26,7 @@ class Plan:
     """What is to be done in a base path.
 
     Attributes:
-        verb: ``rollback`` or ``retire``.
+        verb: ``rollback``, ``retire``, or ``fail`` for what a server could not serve.
         model: name of the model.
         restore: version that is put there first, or None.
         leave: versions that leave, in this order.
@@ -61,7 +61,7 @@ class Plan:
         return cls(**{**body, "leave": tuple(body["leave"])})
 
 
-_LEFT = {"rollback": "rolled-back", "retire": "retired"}
+_LEFT = {"rollback": "rolled-back", "retire": "retired", "fail": "failed"}
 
 
 @dataclass(frozen=True, slots=True)

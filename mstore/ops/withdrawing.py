@@ -8,8 +8,10 @@ from mstore.catalog.engine import reading
 from mstore.catalog.versions import VersionRow
 from mstore.domain.names import check_tag
 from mstore.domain.records import Deployment
+from mstore.domain.servers import Confirmation
 from mstore.domain.targets import PRESENT, Rollback, Site, replay
-from mstore.errors import ConflictError, InputError, RefusedError, UnknownReferenceError
+from mstore.errors import ConflictError, Error, InputError, RefusedError, UnknownReferenceError
+from mstore.ops.confirming import Watch, confirm_return, watch_site
 from mstore.ops.context import Context
 from mstore.ops.deploying import find_site, history, is_version
 from mstore.ops.unfinished import Plan, carry_out, finish, version_row
@@ -24,6 +26,7 @@ def rollback(
     model: str | None = None,
     message: str | None = None,
     alias: str | None = None,
+    confirm: Confirmation | None = None,
 ) -> Rollback:
     """Make an earlier version the live one of a base path.
 
@@ -37,12 +40,15 @@ def rollback(
         model: whose base path, where the target serves several.
         message: why.
         alias: a name that the version gets.
+        confirm: how the target's server is asked; None does not ask it. A rollback does not wait
+            for its word to begin.
 
     Raises:
         RefusedError: nothing is live there, or ``to`` is live already.
         UnknownReferenceError: there was no version before, or ``to`` is none of the store.
         ConflictError: what stands in the way is not of the store.
         StoreLockedError: another process holds the base path.
+        PartialError: it is done, and the server does not confirm that it serves the version.
     """
     if alias is not None:
         check_tag(alias)
@@ -52,23 +58,36 @@ def rollback(
     disk.sweep(context.tmp)
     with disk.os_errors(f"rolling back {site.base} failed"), disk.locked(site.base):
         done = finish(context, site)
-        if done is None or done.plan.verb != "rollback" or to not in {None, done.plan.to}:
-            plan = _plan(context, site, to, message, alias)
-            done = carry_out(context, site, plan)
+        plan = None if done is None else done.plan
+        if plan is None or plan.verb != "rollback" or to not in {None, plan.to}:
+            plan, done = _plan(context, site, to, message, alias), None
+        watch = _watch(context, site, plan.model, confirm)
+        done = done or carry_out(context, site, plan)
+        assert plan.to is not None  # noqa: S101 - a rollback has an end
+        served = confirm_return(watch, version_row(context, plan.model, plan.to))
     leaving = [item for item in done.deployments if item.event == "rolled-back"]
-    assert done.plan.to is not None  # noqa: S101 - a rollback has an end
     return Rollback(
         target=site.name,
-        path=str(site.directory(done.plan.to)),
-        model=done.plan.model,
-        version=done.plan.to,
-        before=max(done.plan.leave),
-        restored=done.plan.restore is not None,
-        removed=done.plan.leave,
+        path=str(site.directory(plan.to)),
+        model=plan.model,
+        version=plan.to,
+        before=max(plan.leave),
+        restored=plan.restore is not None,
+        removed=plan.leave,
         at=leaving[0].at,
         by=leaving[0].by,
         message=leaving[0].message,
+        served=served,
     )
+
+
+def _watch(
+    context: Context, site: Site, model: str, confirm: Confirmation | None
+) -> Watch | Error | None:
+    try:
+        return watch_site(context, site, model, confirm)
+    except Error as error:
+        return error
 
 
 def _plan(

@@ -8,6 +8,7 @@ from mstore.cli.completion import complete_target, complete_version
 from mstore.cli.pages.versions import promoted_page
 from mstore.cli.registry import command
 from mstore.cli.session import Session
+from mstore.domain.servers import WAIT
 
 
 @command(
@@ -39,15 +40,40 @@ def promote(
         typer.Option("--allow", metavar="REASON", help="Go on although it would be refused."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Why.")] = None,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", min=0, help="How long its server may take."),
+    ] = WAIT,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not ask the target's server.")
+    ] = False,
+    atol: Annotated[
+        float, typer.Option("--atol", min=0, help="How far the server's outputs may be off.")
+    ] = 1e-5,
+    rtol: Annotated[
+        float, typer.Option("--rtol", min=0, help="The same, relative to what is expected.")
+    ] = 1e-5,
 ) -> None:
     """Place a version in a target, whole or not at all.
 
     It is refused where clients of the live version would break (signature), where it would not be
-    served (not-live), where it was rolled back from there (rolled-back), or where its checks have
-    not passed (checks); --allow takes these words.
+    served (not-live), where it was rolled back from there (rolled-back) or failed there (failed),
+    or where its checks have not passed (checks); --allow takes these words.
+
+    Where the target has a server, it has to serve the version and to give what the golden example
+    says; else the version is taken out again.
     """
     with session.store() as store:
         page = promoted_page(
-            store.promote(version, target, message=message, alias=alias, allow=allow or ())
+            store.promote(
+                version,
+                target,
+                message=message,
+                alias=alias,
+                allow=allow or (),
+                wait=None if no_wait else wait,
+                atol=atol,
+                rtol=rtol,
+            )
         )
     session.show(page)

@@ -19,6 +19,7 @@ target = group("target", "Name the serving directories that are looked after.")
     examples=(
         "mstore target add prod /models/mnist --model mnist",
         "mstore target add edge /models --model mnist --model bert --keep 3",
+        "mstore target add live /models/mnist --model mnist --server localhost:8501",
     ),
 )
 def add(
@@ -32,14 +33,19 @@ def add(
     keep: Annotated[
         int | None, typer.Option("--keep", min=1, help="Versions that stay. Default: all.")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="HOST:PORT", help="Its server's REST or gRPC port."),
+    ] = None,
 ) -> None:
     """Give a serving directory a name.
 
     With one --model the directory is that model's base path; with several, each has its own below
-    it, DIR/MODEL. With --keep, a promotion retires the oldest versions that nothing needs.
+    it, DIR/MODEL. With --keep, a promotion retires the oldest versions that nothing needs. With
+    --server, promote and rollback ask the server whether it serves what it should.
     """
     with session.store() as store:
-        made = store.add_target(name, base, models=model, keep=keep)
+        made = store.add_target(name, base, models=model, keep=keep, server=server)
     session.show(target_page(made, f"made in {made.base}"))
 
 

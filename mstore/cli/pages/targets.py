@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mstore.cli.output import Line, Page
+from mstore.cli.pages.versions import served_line
 from mstore.cli.text import Table, moment
 from mstore.domain.records import Json
 from mstore.domain.targets import Rollback, Target, TargetState
@@ -18,6 +19,7 @@ def targets_page(states: Sequence[TargetState]) -> Page:
             state.placed.live or "",
             len(state.placed.present),
             (state.site.target.keep or "all") if state.site.target else "",
+            (state.site.target.server or "") if state.site.target else "",
         )
         for state in states
     )
@@ -27,7 +29,7 @@ def targets_page(states: Sequence[TargetState]) -> Page:
         tuple(found),
         (
             Table(
-                ("TARGET", "MODEL", "BASE PATH", "LIVE", "VERSIONS", "KEEP"),
+                ("TARGET", "MODEL", "BASE PATH", "LIVE", "VERSIONS", "KEEP", "SERVER"),
                 rows,
                 right=frozenset({"LIVE", "VERSIONS"}),
             ),
@@ -74,10 +76,11 @@ def rollback_page(done: Rollback) -> Page:
     """Return the page of ``mstore rollback``: what was done and what a server does next."""
     gone = ", ".join(map(str, done.removed))
     came = " was put back and" if done.restored else ""
+    says = served_line(done.served)
     lines = (
         Line(f"{done.model}:{done.version}  is live again in {done.target}", "bold"),
         Line(f"  by removing the higher numbers:{came} {gone} left"),
-        Line(f"  a server that polls loads {done.version}, then unloads {done.before}"),
+        says or Line(f"  a server that polls loads {done.version}, then unloads {done.before}"),
         Line(f"  to go forward again: mstore export to a new number, or promote {done.before}"),
     )
     return Page(done.to_json(), (done.path,), lines)

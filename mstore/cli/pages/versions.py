@@ -121,7 +121,20 @@ def promoted_page(deployment: Deployment) -> Page:
         if deployment.new
         else f"{name}  is already in {deployment.path}; nothing was done"
     )
-    return Page(deployment.to_json(), (deployment.path,), (Line(text),))
+    says = served_line(deployment.served)
+    return Page(deployment.to_json(), (deployment.path,), (Line(text), *([says] if says else [])))
+
+
+def served_line(served: Mapping[str, object] | None) -> Line | None:
+    """Return a line of what a server says, or None where none was asked."""
+    if served is None:
+        return None
+    parity = f"golden example {served['parity']}"
+    if "largest_difference" in served:
+        parity += f", largest difference {served['largest_difference']:.2g}"
+    elif "note" in served:
+        parity += f": {served['note']}"
+    return Line(f"  {served['server']} serves it after {served['seconds']} s; {parity}")
 
 
 def aliased_page(version: Version, alias: str) -> Page:
