@@ -1,15 +1,18 @@
 """Mistakes that a program like this could have; the harness must see each of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from mstore import disk
-from mstore.catalog.engine import connect
+from mstore.catalog.engine import connect, reading
 from mstore.catalog.schema import ensure_current
+from mstore.catalog.versions import VersionRow, find_versions
+from mstore.domain.targets import Site
 from mstore.objects.packs import PackWriter, pack_path
-from mstore.ops import deploying, rebuild, repair
+from mstore.ops import deploying, rebuild, repair, unfinished, withdrawing
 from mstore.ops.context import CATALOG, Context
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
@@ -114,6 +117,38 @@ def catalog_first() -> None:
     mock.patch.object(rebuild, "_fill", fill).start()
 
 
+def withdraw_first() -> None:
+    """A rollback takes the higher versions away before the lower one is there."""
+    real = unfinished._carry_out
+
+    def carry_out(context: Context, site: Site, plan: unfinished.Plan) -> unfinished.Done:
+        publish.withdraw(site.base, plan.leave)
+        return real(context, site, plan)
+
+    mock.patch.object(unfinished, "_carry_out", carry_out).start()
+
+
+def spare_nothing() -> None:
+    """A retirement takes what is needed: the last version, and the live one."""
+    mock.patch.object(withdrawing, "_needed", return_value=None).start()
+
+
+def reuse_numbers() -> None:
+    """What a rollback puts back under a number is the content of the next one."""
+    real = deploying.put
+
+    def put(context: Context, row: VersionRow, base: Path) -> bool:
+        number = row.version.version
+        with reading(context.engine) as connection:
+            rows = find_versions(connection, model=row.version.model)
+        by_number = {other.version.version: other for other in rows}
+        other = by_number.get(number + 1) or by_number[1]
+        renamed = replace(other, version=replace(other.version, version=number))
+        return real(context, renamed, base)
+
+    mock.patch.object(unfinished, "put", put).start()
+
+
 MISTAKES: dict[str, Callable[[], None]] = {
     "never publish": never_publish,
     "publish late": publish_late,
@@ -122,4 +157,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "no fsync of directories": no_fsync_of_directories,
     "put aside first": put_aside_first,
     "catalog first": catalog_first,
+    "withdraw first": withdraw_first,
+    "spare nothing": spare_nothing,
+    "reuse numbers": reuse_numbers,
 }
