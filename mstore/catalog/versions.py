@@ -198,6 +198,17 @@ def find_deployments(
     ]
 
 
+def paths_of(connection: sa.Connection, version: int) -> list[str]:
+    """Return the directories that a version has been placed in, the last first."""
+    query = (
+        sa.select(deployments.c.path)
+        .where(deployments.c.version == version)
+        .group_by(deployments.c.path)
+        .order_by(sa.func.max(deployments.c.seq).desc())
+    )
+    return list(connection.scalars(query))
+
+
 def insert_event(
     connection: sa.Connection, event: Event, *, checkpoint: int, version: int | None = None
 ) -> None:

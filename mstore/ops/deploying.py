@@ -88,17 +88,42 @@ def put(context: Context, row: VersionRow, base: Path) -> bool:
     """
     version = row.version
     manifest = context.manifest(row.manifest)
+    elsewhere = _elsewhere(context, row, base)
     context.progress.start(f"publishing {version.model}:{version.version}", version.bytes)
     try:
         with context.reader() as reader:
             files = [
-                FileToPlace(FileRecord(f.path, f.size, f.sha256), partial(reader.stream, f.pieces))
+                FileToPlace(
+                    FileRecord(f.path, f.size, f.sha256),
+                    partial(reader.stream, f.pieces),
+                    [path / f.path for path in elsewhere],
+                )
                 for f in manifest.files
             ]
             same = partial(is_version, files=version.files)
             return place_locked(base, version.version, files, same, context.progress.advance)
     finally:
         context.progress.finish()
+
+
+_SIBLINGS = 4
+"""How many other base paths are asked for a version's files."""
+
+
+def _elsewhere(context: Context, row: VersionRow, base: Path) -> list[Path]:
+    """Return directories of other base paths on the same file system that have had a version."""
+    device = base.stat().st_dev
+    with reading(context.engine) as connection:
+        known = ledger.paths_of(connection, row.seq)
+    found = [Path(path) for path in known if Path(path).parent != base]
+    return [path for path in found if _device(path) == device][:_SIBLINGS]
+
+
+def _device(path: Path) -> int | None:
+    try:
+        return path.stat().st_dev
+    except OSError:
+        return None
 
 
 def is_version(path: Path, files: tuple[FileRecord, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,13 +15,23 @@ from mstore.errors import ConflictError, DamagedStoreError, InputError
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 
+_WORTH_SHARING = 1 << 16
+"""Bytes from which on a file is shared with a sibling; smaller ones are copied."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileToPlace:
-    """One file of a version: what it must be, and a function that yields its bytes."""
+    """One file of a version.
+
+    Attributes:
+        record: what it must be.
+        read: yields its bytes.
+        siblings: files elsewhere that should be the same, to be shared where that can be done.
+    """
 
     record: FileRecord
     read: Callable[[], Iterable[memoryview]]
+    siblings: Sequence[Path] = ()
 
 
 def numbers(base: Path) -> dict[int, list[str]]:
@@ -177,6 +188,9 @@ def _write(staged: Path, file: FileToPlace, advance: Callable[[int], None]) -> N
         target = target / part
         if not target.is_dir():
             _make(target)
+    if any(_share(sibling, target / path.name, file.record) for sibling in file.siblings):
+        advance(file.record.size)
+        return
     digest = hashlib.sha256()
     output = disk.NewFile(target / path.name, mode=FILE_MODE)
     try:
@@ -192,6 +206,27 @@ def _write(staged: Path, file: FileToPlace, advance: Callable[[int], None]) -> N
             f"{file.record.path} does not have its recorded SHA-256; nothing was published",
             hint="run: mstore verify",
         )
+
+
+def _share(sibling: Path, target: Path, record: FileRecord) -> bool:
+    """Make a file out of one that a sibling target has, if that is what it must be."""
+    try:
+        status = sibling.lstat()
+    except OSError:
+        return False
+    modes = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
+    fits = modes == (stat.S_IFREG, FILE_MODE) and status.st_size == record.size >= _WORTH_SHARING
+    if not fits or not disk.share_file(sibling, target):
+        return False
+    # What counts is what has come here, not what was there when somebody looked.
+    digest = hashlib.sha256()
+    with target.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != record.sha256:
+        disk.remove_file(target)
+        return False
+    return True
 
 
 def _sync_tree(staged: Path) -> None:

@@ -3,6 +3,7 @@
 import random
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -27,7 +28,7 @@ from mstore.ops import conversion as conversion_module
 from mstore.ops import deploying
 from mstore.store import Store
 from tests.crash import conversion
-from tests.ops.making import added
+from tests.ops.making import added, flip
 
 
 @pytest.fixture
@@ -398,3 +399,33 @@ def test_the_files_can_be_read_by_a_server_of_another_user(shop: Store, prod: Pa
     assert isinstance(shop.list()[0], Checkpoint)
     assert stat.S_IMODE((prod / "3").stat().st_mode) == 0o755
     assert stat.S_IMODE((prod / "3" / "saved_model.pb").stat().st_mode) == 0o644
+
+
+def test_targets_on_one_file_system_share_what_they_serve(shop: Store, tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    other = Path("/dev/shm")  # noqa: S108 - another file system, where there is one
+    shop.promote("m:1", first)
+    shop.promote("m:1", second)
+    data = "1/variables/variables.data-00000-of-00001"
+    assert (first / data).stat().st_nlink in {1, 2}  # 1 where blocks are shared
+    if (first / data).stat().st_nlink == 2:
+        assert (second / data).samefile(first / data)
+    assert (first / "1" / "saved_model.pb").stat().st_nlink == 1
+    if other.is_dir() and other.stat().st_dev != first.stat().st_dev:
+        with tempfile.TemporaryDirectory(dir=other) as place:
+            shop.promote("m:1", place)
+            assert (Path(place) / data).stat().st_nlink == 1
+            assert shop.audit(place).proven
+    shop.promote("m:2", second)
+    shop.retire(second, 1)
+    assert (first / data).stat().st_nlink == 1
+    assert shop.audit(first).proven
+
+
+def test_a_sibling_that_was_changed_by_hand_is_not_shared(shop: Store, tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    shop.promote("m:1", first)
+    flip(first / "1" / "variables" / "variables.data-00000-of-00001", 100)
+    shop.promote("m:1", second)
+    assert not shop.audit(first).proven
+    assert shop.audit(second).proven

@@ -1,7 +1,12 @@
+import errno
+import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -137,3 +142,53 @@ def test_a_file_is_no_base_path(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         prepare_base(tmp_path / "file")
     assert numbers(tmp_path / "gone") == {}
+
+
+LARGE = bytes(range(256)) * 512
+
+
+def shared(base: Path, sibling: Path) -> Path:
+    """Publish a large file that a sibling may have; return where it is."""
+    file = replace(to_place("variables/data", LARGE), siblings=[base / "none", sibling])
+    publish(base, files=[file])
+    return base / "7" / "variables" / "data"
+
+
+def test_a_sibling_on_the_same_file_system_shares_its_blocks(tmp_path: Path) -> None:
+    sibling = tmp_path / "other" / "data"
+    sibling.parent.mkdir()
+    sibling.write_bytes(LARGE)
+    sibling.chmod(0o644)
+    made = shared(tmp_path / "base", sibling)
+    assert made.read_bytes() == LARGE
+    clones = [made.stat().st_ino != sibling.stat().st_ino, made.stat().st_nlink == 1]
+    assert made.stat().st_nlink == 2 or all(clones)  # a hard link, or a clone
+
+
+@pytest.mark.parametrize("change", ["bytes", "size", "mode", "link", "gone", "refused"])
+def test_a_sibling_that_is_not_the_same_is_not_taken(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sibling = tmp_path / "other" / "data"
+    sibling.parent.mkdir()
+    sibling.write_bytes(LARGE)
+    sibling.chmod(0o644)
+    if change == "bytes":
+        sibling.write_bytes(LARGE[:-1] + b"!")
+    elif change == "size":
+        sibling.write_bytes(LARGE[:-1])
+    elif change == "mode":
+        sibling.chmod(0o600)
+    elif change == "link":
+        sibling.rename(sibling.with_name("real"))
+        sibling.symlink_to("real")
+    elif change == "gone":
+        sibling.unlink()
+    else:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EXDEV, "other")))
+        monkeypatch.setattr(fcntl, "ioctl", Mock(side_effect=OSError(errno.ENOTTY, "none")))
+    made = shared(tmp_path / "base", sibling)
+    assert made.read_bytes() == LARGE
+    assert made.stat().st_nlink == 1
+    assert stat.S_IMODE(made.stat().st_mode) == 0o644
+    assert sorted(path.name for path in made.parent.iterdir()) == ["data"]
