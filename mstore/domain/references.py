@@ -166,7 +166,7 @@ def _selector(what: str, text: str) -> Selector:
     if what == "best":
         return Best()
     if what.startswith("best:"):
-        return _best(what.removeprefix("best:"), text)
+        return parse_best(what.removeprefix("best:"), text)
     if what.isascii() and what.isdigit():
         return Step(_number(what))
     if not looks_like_hash(what):
@@ -174,11 +174,18 @@ def _selector(what: str, text: str) -> Selector:
     return Named(what)
 
 
-def _best(metric: str, text: str) -> Best:
+def parse_best(metric: str, text: str) -> Best:
+    """Return what a metric's name with its sign means; ``text`` is all that was given.
+
+    Raises:
+        UsageError: no metric is named.
+    """
     highest = metric.startswith("+")
     name = metric[1:] if metric[:1] in {"+", "-"} else metric
     if _METRIC.fullmatch(name) is None:
-        raise UsageError(f"no metric is named in {text!r}", hint="write MODEL@best:val_loss")
+        raise UsageError(
+            f"no metric is named in {text!r}", hint="name one, such as val_loss or +accuracy"
+        )
     return Best(name, highest=highest)
 
 
