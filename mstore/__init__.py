@@ -26,7 +26,14 @@ if TYPE_CHECKING:
         VersionAudit,
     )
     from mstore.domain.signatures import Signature, TensorSpec
-    from mstore.domain.upkeep import Damage, Mended, RebuildReport, RepairReport, VerifyReport
+    from mstore.domain.upkeep import (
+        Damage,
+        Mended,
+        PruneReport,
+        RebuildReport,
+        RepairReport,
+        VerifyReport,
+    )
     from mstore.errors import Error
     from mstore.servable import Servable
     from mstore.store import Store
@@ -46,6 +53,7 @@ __all__ = [
     "LintFinding",
     "LintReport",
     "Mended",
+    "PruneReport",
     "RebuildReport",
     "RepairReport",
     "Servable",
@@ -67,6 +75,7 @@ _HOMES = {
     "LintFinding": "mstore.domain.lint",
     "LintReport": "mstore.domain.lint",
     "Mended": "mstore.domain.upkeep",
+    "PruneReport": "mstore.domain.upkeep",
     "RebuildReport": "mstore.domain.upkeep",
     "RepairReport": "mstore.domain.upkeep",
     "Servable": "mstore.servable",

@@ -1,7 +1,7 @@
 """`Store`: opens a store and gives each use case one method."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mstore import disk
 from mstore.catalog.engine import connect
 from mstore.catalog.schema import ensure_current
+from mstore.domain import retention
 from mstore.domain.programs import Program
 from mstore.domain.progress import NoProgress, Progress
 from mstore.domain.records import (
@@ -24,7 +25,7 @@ from mstore.domain.records import (
 from mstore.domain.servers import WAIT, Confirmation
 from mstore.domain.targets import Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
-from mstore.domain.upkeep import GcReport, RebuildReport, RepairReport, VerifyReport
+from mstore.domain.upkeep import GcReport, PruneReport, RebuildReport, RepairReport, VerifyReport
 from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
 from mstore.ops import query
 from mstore.ops.context import CATALOG, Context
@@ -266,10 +267,19 @@ class Store:
         run: str | None = None,
         limit: int | None = None,
         superseded: bool = False,
+        pruned: bool = False,
     ) -> tuple[Checkpoint, ...]:
-        """Return checkpoints, the last added first; ``model`` may be ``MODEL/RUN``."""
+        """Return checkpoints, the last added first.
+
+        Args:
+            model: only of this model; may be ``MODEL/RUN``.
+            run: only of this run.
+            limit: at most so many.
+            superseded: those that other content has replaced too.
+            pruned: those that were pruned too.
+        """
         return query.list_checkpoints(
-            self._context, model, run=run, limit=limit, superseded=superseded
+            self._context, model, run=run, limit=limit, superseded=superseded, pruned=pruned
         )
 
     def versions(
@@ -629,6 +639,51 @@ class Store:
         from mstore.ops.verify import verify
 
         return verify(self._context, subset=subset, resume=resume)
+
+    def prune(
+        self,
+        model: str,
+        *,
+        run: str | None = None,
+        keep_last: int | None = None,
+        keep_every: int | None = None,
+        keep_best: str | Sequence[str] = (),
+        keep_tagged: bool = False,
+        only: Iterable[str] | None = None,
+        message: str | None = None,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """Take checkpoints out of the store that no rule keeps and nothing needs.
+
+        A checkpoint stays if one of the rules keeps it, or a version or a tag needs it. What goes
+        is marked as pruned; `gc` then drops its bytes. Adding the same files brings it back.
+
+        Args:
+            model: name of the model, or ``MODEL/RUN``.
+            run: only checkpoints of this run.
+            keep_last: so many of each run, by step.
+            keep_every: of each run the first in each interval of so many steps.
+            keep_best: ``"3:val_loss"``, lowest, or ``"3:+accuracy"``, highest; or several.
+            keep_tagged: what has a tag, which stays in any case; as the only rule, nothing else.
+            only: ids; no other checkpoint goes, whatever the rules say.
+            message: why, for the ledger.
+            dry_run: only say what would go.
+
+        Raises:
+            UsageError: there is no rule, or it cannot be one.
+            UnknownReferenceError: there is no such model or run.
+        """
+        from mstore.ops.prune import PruneOptions, prune
+
+        best = [keep_best] if isinstance(keep_best, str) else keep_best
+        options = PruneOptions(
+            model=model,
+            run=run,
+            rules=retention.rules_of(keep_last, keep_every, best, tagged=keep_tagged),
+            only=None if only is None else frozenset(only),
+            message=message,
+        )
+        return prune(self._context, options, dry_run=dry_run)
 
     def gc(self, *, dry_run: bool = False, grace: float | None = None) -> GcReport:
         """Remove bytes that nothing refers to, such as those of a command that died.

@@ -60,6 +60,12 @@ def model_names(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(sa.select(models.c.name).order_by(models.c.name)))
 
 
+def run_names(connection: sa.Connection, model: str) -> list[str]:
+    """Return the names of the runs of a model, sorted."""
+    query = sa.select(runs.c.name).join(models, models.c.seq == runs.c.model)
+    return list(connection.scalars(query.where(models.c.name == model).order_by(runs.c.name)))
+
+
 def head(connection: sa.Connection, model: str) -> str | None:
     """Return the id of the model's newest event record, or None."""
     return connection.scalar(sa.select(models.c.head).where(models.c.name == model))
@@ -127,8 +133,9 @@ def insert_fingerprints(
 
 
 def manifests(connection: sa.Connection) -> list[tuple[int, str, bytes]]:
-    """Return key, id and manifest of every checkpoint, in the order they came."""
+    """Return key, id and manifest of each checkpoint that was not pruned, as they came."""
     query = sa.select(checkpoints.c.seq, checkpoints.c.id, checkpoints.c.manifest)
+    query = query.where(checkpoints.c.pruned_at.is_(None))
     rows = connection.execute(query.order_by(checkpoints.c.seq))
     return [(row.seq, row.id, row.manifest) for row in rows]
 
@@ -153,10 +160,9 @@ def point(connection: sa.Connection, seq: int, *, manifest: bytes, record: bytes
 
 
 def restore(connection: sa.Connection, seq: int) -> None:
-    """Make a replaced checkpoint the current one again."""
-    connection.execute(
-        sa.update(checkpoints).where(checkpoints.c.seq == seq).values(superseded=False)
-    )
+    """Make a replaced or pruned checkpoint the current one again."""
+    values = sa.update(checkpoints).values(superseded=False, pruned_at=None)
+    connection.execute(values.where(checkpoints.c.seq == seq))
 
 
 def by_id(connection: sa.Connection, id_: str) -> CheckpointRow | None:
@@ -170,20 +176,27 @@ def by_seq(connection: sa.Connection, seqs: Sequence[int]) -> list[CheckpointRow
     return _rows(connection, query)
 
 
-def by_prefix(connection: sa.Connection, prefix: str, model: str | None) -> list[CheckpointRow]:
-    """Return up to 10 checkpoints whose id begins with ``prefix``."""
+def by_prefix(
+    connection: sa.Connection, prefix: str, model: str | None, *, pruned: bool = False
+) -> list[CheckpointRow]:
+    """Return up to 10 checkpoints whose id begins with ``prefix``, or 10 that were pruned."""
     # "g" sorts after every hex digit, so the range is exactly the ids with that prefix.
     query = _select().where(checkpoints.c.id >= prefix, checkpoints.c.id < prefix + "g")
     if model is not None:
         # With a sum in the place of the column the index of ids is the only one that serves.
         query = query.where(checkpoints.c.model + 0 == model_key(connection, model))
+    is_pruned = checkpoints.c.pruned_at.is_not(None)
+    query = query.where(is_pruned if pruned else ~is_pruned)
     return _rows(connection, query.order_by(checkpoints.c.id).limit(10))
 
 
 def at_step(
-    connection: sa.Connection, model: str, run: str | None, step: int
+    connection: sa.Connection, model: str, run: str | None, step: int, *, pruned: bool = False
 ) -> list[CheckpointRow]:
-    """Return the current checkpoints of a model at a step, one for each run that has it."""
+    """Return the current checkpoints of a model at a step, one for each run that has it.
+
+    With ``pruned`` those that were pruned instead.
+    """
     key = model_key(connection, model)
     chosen = sa.select(runs.c.seq).where(runs.c.model == key)
     if run is not None:
@@ -193,16 +206,24 @@ def at_step(
         sa.select(checkpoints.c.seq).where(
             checkpoints.c.run.in_(chosen),
             checkpoints.c.step == step,
-            checkpoints.c.superseded == sa.false(),
+            checkpoints.c.pruned_at.is_not(None)
+            if pruned
+            else checkpoints.c.superseded == sa.false(),
         )
     )
     return by_seq(connection, sorted(found))
 
 
 def newest(connection: sa.Connection, model: str, run: str | None) -> CheckpointRow | None:
-    """Return the highest step of a run, by default of the run that began last."""
+    """Return the highest step of a run, by default of the run that began last.
+
+    A run of which nothing is left does not count.
+    """
     key = model_key(connection, model)
-    chosen = sa.select(sa.func.max(runs.c.seq)).where(runs.c.model == key)
+    current = sa.exists().where(
+        checkpoints.c.run == runs.c.seq, checkpoints.c.superseded == sa.false()
+    )
+    chosen = sa.select(sa.func.max(runs.c.seq)).where(runs.c.model == key, current)
     if run is not None:
         chosen = chosen.where(runs.c.name == run)
     query = (
@@ -278,8 +299,18 @@ def listing(
     run: str | None = None,
     limit: int | None = None,
     superseded: bool = False,
+    pruned: bool = False,
 ) -> list[CheckpointRow]:
-    """Return checkpoints, the last added first."""
+    """Return checkpoints, the last added first.
+
+    Args:
+        connection: the catalog.
+        model: only of this model.
+        run: only of runs of this name.
+        limit: at most so many.
+        superseded: those that others replaced too.
+        pruned: those that were pruned too.
+    """
     query = sa.select(checkpoints.c.seq)
     key = None if model is None else model_key(connection, model)
     if run is not None:
@@ -289,8 +320,12 @@ def listing(
         query = query.where(checkpoints.c.run.in_(list(connection.scalars(chosen))))
     elif model is not None:
         query = query.where(checkpoints.c.model == key)
+    is_pruned = checkpoints.c.pruned_at.is_not(None)
     if not superseded:
-        query = query.where(checkpoints.c.superseded == sa.false())
+        current = checkpoints.c.superseded == sa.false()
+        query = query.where(sa.or_(current, is_pruned) if pruned else current)
+    elif not pruned:
+        query = query.where(~is_pruned)
     found = connection.scalars(query.order_by(checkpoints.c.seq.desc()).limit(limit)).all()
     return [row for at in range(0, len(found), 500) for row in _part(connection, found, at)]
 
@@ -380,7 +415,7 @@ class _Details:
         assert isinstance(seq, int)  # noqa: S101 - the primary key
         plain = (
             "id step step_source step_variable format bytes stored_bytes tensors content note "
-            "builder added_at source superseded example"
+            "builder added_at source example pruned_at"
         )
         fields: dict[str, object] = {name: row[name] for name in plain.split()}
         return Checkpoint(
@@ -391,4 +426,5 @@ class _Details:
             tags=tuple(self.tags[seq]),
             meta=json.loads(str(row["meta"])),
             versions=tuple(self.versions[seq]),
+            superseded=bool(row["superseded"]) and row["pruned_at"] is None,
         )

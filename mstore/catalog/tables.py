@@ -86,8 +86,10 @@ checkpoints = Table(
     Column("builder", Text),
     Column("source", Text, nullable=False),
     Column("added_at", String(32), nullable=False),
+    # Whether it is not the current one of its step: another one replaced it, or it was pruned.
     Column("superseded", Boolean, nullable=False),
     Column("example", String(64)),
+    Column("pruned_at", String(32)),
     Index("ix_checkpoints_model_seq", "model", "superseded", "seq"),
     Index("ix_checkpoints_run_seq", "run", "superseded", "seq"),
     Index(
@@ -97,6 +99,7 @@ checkpoints = Table(
         unique=True,
         sqlite_where=text("superseded = 0"),
     ),
+    Index("ix_checkpoints_pruned", "run", "step", sqlite_where=text("pruned_at IS NOT NULL")),
 )
 
 metrics = Table(
@@ -225,12 +228,21 @@ events = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("event", String(16), nullable=False),
     Column("model", ForeignKey("models.seq"), nullable=False, index=True),
-    Column("checkpoint", ForeignKey("checkpoints.seq"), nullable=False, index=True),
+    Column("checkpoint", ForeignKey("checkpoints.seq"), index=True),
     Column("version", ForeignKey("versions.seq"), index=True),
     Column("at", String(32), nullable=False),
     Column("by", Text, nullable=False),
     Column("path", Text),
     Column("message", Text),
+)
+
+# Which checkpoints an event of the kind "pruned" is about.
+prunings = Table(
+    "prunings",
+    metadata,
+    Column("event", ForeignKey("events.seq"), primary_key=True),
+    Column("checkpoint", ForeignKey("checkpoints.seq"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
 )
 
 damaged = Table(

@@ -6,7 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mstore.catalog.tables import checkpoints, deployments, events, models, runs, versions
+from mstore.catalog.tables import (
+    checkpoints,
+    deployments,
+    events,
+    models,
+    prunings,
+    runs,
+    versions,
+)
 from mstore.catalog.targets import alias_names
 from mstore.domain.records import Deployment, Event, FileRecord, Version
 from mstore.domain.serving_names import MAX_VERSION
@@ -210,12 +218,16 @@ def paths_of(connection: sa.Connection, version: int) -> list[str]:
 
 
 def insert_event(
-    connection: sa.Connection, event: Event, *, checkpoint: int, version: int | None = None
-) -> None:
-    """Append an event to the ledger and make it the head of its model."""
+    connection: sa.Connection,
+    event: Event,
+    *,
+    checkpoint: int | None,
+    version: int | None = None,
+) -> int:
+    """Append an event to the ledger and make it the head of its model; return its key."""
     key = models.c.name == event.model
     model = connection.scalar(sa.select(models.c.seq).where(key))
-    connection.execute(
+    result = connection.execute(
         sa.insert(events).values(
             id=event.id,
             event=event.event,
@@ -229,6 +241,8 @@ def insert_event(
         )
     )
     connection.execute(sa.update(models).where(key).values(head=event.id))
+    assert result.inserted_primary_key is not None  # noqa: S101 - returned for a single row
+    return int(result.inserted_primary_key[0])
 
 
 def find_events(
@@ -242,6 +256,7 @@ def find_events(
     """Return events, the last first."""
     query = (
         sa.select(
+            events.c.seq,
             events.c.id,
             events.c.event,
             models.c.name.label("model"),
@@ -255,15 +270,28 @@ def find_events(
             events.c.message,
         )
         .join(models, models.c.seq == events.c.model)
-        .join(checkpoints, checkpoints.c.seq == events.c.checkpoint)
-        .join(runs, runs.c.seq == checkpoints.c.run)
+        .outerjoin(checkpoints, checkpoints.c.seq == events.c.checkpoint)
+        .outerjoin(runs, runs.c.seq == checkpoints.c.run)
         .outerjoin(versions, versions.c.seq == events.c.version)
     )
     if model is not None:
         query = query.where(models.c.name == model)
     if checkpoint is not None:
-        query = query.where(events.c.checkpoint == checkpoint)
+        about = sa.select(prunings.c.event).where(prunings.c.checkpoint == checkpoint)
+        query = query.where(sa.or_(events.c.checkpoint == checkpoint, events.c.seq.in_(about)))
     if version is not None:
         query = query.where(events.c.version == version)
-    rows = connection.execute(query.order_by(events.c.seq.desc()).limit(limit))
-    return [Event(**row) for row in rows.mappings()]
+    found = connection.execute(query.order_by(events.c.seq.desc()).limit(limit))
+    rows = [dict(row) for row in found.mappings()]
+    keys = [row.pop("seq") for row in rows]
+    return [
+        Event(**row, pruned=_pruned(connection, key) if row["event"] == "pruned" else ())
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def _pruned(connection: sa.Connection, event: int) -> tuple[str, ...]:
+    """Return the ids of the checkpoints that an event pruned, in the order they came."""
+    query = sa.select(checkpoints.c.id).join(prunings, prunings.c.checkpoint == checkpoints.c.seq)
+    rows = connection.scalars(query.where(prunings.c.event == event).order_by(checkpoints.c.seq))
+    return tuple(rows)

@@ -18,6 +18,7 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     list_,
     log,
     promote,
+    prune,
     retire,
     rollback,
     show,

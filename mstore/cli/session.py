@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from mstore.cli.output import Output, Page
 from mstore.cli.progress import SilentProgress, TerminalProgress
 from mstore.cli.settings import Settings
-from mstore.errors import Error, IntegrityError, PartialError, StoreNotFoundError
+from mstore.errors import Error, IntegrityError, PartialError, StoreNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from mstore.domain.lint import LintReport
@@ -99,6 +99,30 @@ class Session:
         """Print a page, after the progress line is gone."""
         self.progress.finish()
         self.output.show(page)
+
+    def ensure_asked(self, *, yes: bool) -> None:
+        """Check that people can be asked, or said yes beforehand.
+
+        Raises:
+            UsageError: neither.
+        """
+        if not yes and (self.settings.mode != "text" or not sys.stdin.isatty()):
+            raise UsageError(
+                "something would be removed, and nobody can be asked here",
+                hint="look first with --dry-run, then give --yes",
+            )
+
+    def confirm(self, question: str) -> None:
+        """Ask people whether to go on.
+
+        Raises:
+            Error: the answer is not yes.
+        """
+        self.progress.finish()
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise Error("nothing was removed: the answer was not yes")
 
     def fail_for(self, failures: Sequence[tuple[str, Error]], *, done: int) -> None:
         """Raise for things that could not be done beside ``done`` that were; nothing if all were.

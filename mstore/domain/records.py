@@ -36,6 +36,7 @@ class Checkpoint:
         versions: numbers of the versions made of it.
         superseded: whether another content has replaced it for its run and step.
         new: whether the call that returned it stored it.
+        pruned_at: when it was pruned, ISO 8601 in UTC, or None; its files are gone or will be.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Checkpoint:
     superseded: bool = False
     new: bool = False
     example: str | None = None
+    pruned_at: str | None = None
 
     def to_json(self, *, with_new: bool = False) -> Json:
         """Return the JSON object; ``new`` is in it only where it means something."""
@@ -85,6 +87,7 @@ class Checkpoint:
             "versions": list(self.versions),
             "superseded": self.superseded,
             "example": self.example,
+            "pruned_at": self.pruned_at,
         }
         if with_new:
             body["new"] = self.new
@@ -240,17 +243,18 @@ class Event:
 
     Attributes:
         id: content id of the event's record.
-        event: ``added``, ``replaced``, ``tagged``, ``exported``, ``aliased``, or that of a
-            deployment.
+        event: ``added``, ``replaced``, ``tagged``, ``exported``, ``aliased``, ``pruned``, or that
+            of a deployment.
         model: name of the model.
         at: time, ISO 8601 in UTC.
         by: user and host.
-        checkpoint: id of the checkpoint concerned.
-        run: its run.
-        step: its step.
+        checkpoint: id of the checkpoint concerned; None where there may be several.
+        run: its run, or None.
+        step: its step, or None.
         version: number of the version concerned, or None.
         path: where it was placed or came from, or None.
         message: why, or None.
+        pruned: ids of the checkpoints that a ``pruned`` event is about.
     """
 
     id: str
@@ -258,12 +262,13 @@ class Event:
     model: str
     at: str
     by: str
-    checkpoint: str
-    run: str
-    step: int
+    checkpoint: str | None
+    run: str | None
+    step: int | None
     version: int | None
     path: str | None
     message: str | None
+    pruned: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -279,6 +284,7 @@ class Event:
             "version": self.version,
             "path": self.path,
             "message": self.message,
+            "pruned": list(self.pruned),
         }
 
 

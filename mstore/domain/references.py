@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from mstore.domain.names import check_name, looks_like_hash
 from mstore.errors import UsageError
 
+_HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "bleu", "rouge", "psnr")
 _METRIC = re.compile(r"[^\s:@]+")
 
 
@@ -187,6 +188,11 @@ def parse_best(metric: str, text: str) -> Best:
             f"no metric is named in {text!r}", hint="name one, such as val_loss or +accuracy"
         )
     return Best(name, highest=highest)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return whether a metric's name says so; it decides for a bare ``@best`` alone."""
+    return any(word in metric.lower() for word in _HIGHER_IS_BETTER)
 
 
 def _version(text: str) -> VersionRef:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from mstore.domain.records import Checkpoint
-from mstore.domain.references import Best, parse_best
+from mstore.domain.references import Best, higher_is_better, parse_best
 from mstore.errors import UsageError
 
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -171,6 +171,41 @@ def decide(
             tuple(needs.get(item.id, ())),
         )
         for item in checkpoints
+    )
+
+
+def rules_of(
+    last: int | None, every: int | None, best: Iterable[str], *, tagged: bool
+) -> tuple[Rule, ...]:
+    """Return the rules that options give.
+
+    Args:
+        last: of ``--keep-last``.
+        every: of ``--keep-every``.
+        best: texts of ``--keep-best``.
+        tagged: whether ``--keep-tagged`` is given.
+
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+    rules: list[Rule] = []
+    if last is not None:
+        rules.append(KeepLast(check_count("--keep-last", last)))
+    if every is not None:
+        rules.append(KeepEvery(check_count("--keep-every", every)))
+    rules += map(parse_keep_best, best)
+    if tagged:
+        rules.append(KeepTagged())
+    return tuple(rules)
+
+
+def warnings_of(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Return what is likely a slip of the hand in rules: the lowest of what should be high."""
+    return tuple(
+        f"{rule} keeps the lowest {rule.metric}, and its name says that higher is better; "
+        f"for the highest write --keep-best {rule.count}:+{rule.metric}"
+        for rule in rules
+        if isinstance(rule, KeepBest) and not rule.highest and higher_is_better(rule.metric)
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mstore.domain.records import Finding, Json
+from mstore.domain.retention import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,58 @@ class RepairReport:
             "ledger": self.ledger,
             "advice": list(self.advice),
             "dry_run": self.dry_run,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """Which checkpoints of a model went, or would go, and why the others stay.
+
+    Attributes:
+        model: name of the model.
+        run: the run that was looked at, or None for all.
+        rules: the rules, as options.
+        decisions: one for each checkpoint that was looked at, the last added first.
+        pruned: ids of the checkpoints that went.
+        event: id of the event in the ledger, or None where nothing was pruned.
+        warnings: rules that are likely slips of the hand.
+        dry_run: whether nothing was changed.
+    """
+
+    model: str
+    run: str | None
+    rules: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    pruned: frozenset[str]
+    event: str | None
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files of the checkpoints that went."""
+        items = (item.checkpoint for item in self.decisions)
+        return sum(item.bytes for item in items if item.id in self.pruned)
+
+    def to_json(self) -> Json:
+        """Return the JSON object; ``reasons`` are the rules and needs that keep a checkpoint."""
+        return {
+            "model": self.model,
+            "run": self.run,
+            "rules": list(self.rules),
+            "pruned": [i.checkpoint.id for i in self.decisions if i.checkpoint.id in self.pruned],
+            "bytes": self.bytes,
+            "event": self.event,
+            "warnings": list(self.warnings),
+            "dry_run": self.dry_run,
+            "checkpoints": [
+                {
+                    **item.checkpoint.to_json(),
+                    "prune": item.checkpoint.id in self.pruned,
+                    "reasons": [*item.rules, *item.needs],
+                }
+                for item in self.decisions
+            ],
         }
 
 

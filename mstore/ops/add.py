@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from mstore import disk
 from mstore.catalog import checkpoints as queries
-from mstore.catalog import damage
+from mstore.catalog import damage, liveness
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
@@ -151,8 +151,13 @@ def _again(context: Context, found: Checkpoint, options: AddOptions) -> Checkpoi
 def _ensure_same_metrics(found: Checkpoint, options: AddOptions) -> None:
     other = {k: v for k, v in options.metrics.items() if found.metrics.get(k) != v}
     if other:
+        state = (
+            "was in the store before it was pruned"
+            if found.pruned_at
+            else "is already in the store"
+        )
         raise ConflictError(
-            f"{found.model}/{found.run}@{found.step} is already in the store, with other metrics: "
+            f"{found.model}/{found.run}@{found.step} {state}, with other metrics: "
             + ", ".join(f"{k} is {found.metrics.get(k)}, not {v}" for k, v in other.items()),
             hint="what was recorded stays as it is; add it to another run (--run NAME) if need be",
         )
@@ -288,15 +293,22 @@ class _Adding:
         for row in replaced:
             queries.supersede(connection, row.seq)
         earlier = queries.by_id(connection, draft.id)
+        marks = (tensor.fingerprint for tensor in table.values)
         if earlier is None:
-            marks = (tensor.fingerprint for tensor in table.values)
             seq = queries.insert_checkpoint(
                 connection, draft, manifest=manifest, record=record, fingerprints=marks
             )
-        else:  # it had been replaced and comes back
+        else:  # it had been replaced or pruned, and comes back
             seq = earlier.seq
-            queries.restore(connection, seq)
-            draft = replace(earlier.checkpoint, superseded=False, new=True)
+            example = earlier.checkpoint.example
+            if earlier.checkpoint.pruned_at is None:
+                queries.restore(connection, seq)
+            else:
+                again = liveness.Again(manifest, record, marks, draft.example)
+                example = liveness.bring_back(connection, earlier, again)
+            draft = replace(
+                earlier.checkpoint, superseded=False, pruned_at=None, example=example, new=True
+            )
         model = queries.ensure_model(connection, draft.model)
         for name in self.options.tags:
             queries.set_tag(connection, model, name, seq)
@@ -318,7 +330,7 @@ class _Adding:
 
     def _record(self, draft: Checkpoint, manifest: bytes) -> bytes:
         body = draft.to_json()
-        for derived in ("versions", "superseded", "stored_bytes"):
+        for derived in ("versions", "superseded", "stored_bytes", "pruned_at"):
             del body[derived]
         return canonical(
             {

@@ -1,13 +1,13 @@
 """Take up what only packs know: events whose entry in the ledger is lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
 import sqlalchemy as sa
 
 from mstore.catalog import checkpoints as queries
-from mstore.catalog import objects, targets
+from mstore.catalog import liveness, objects, targets
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.programs import insert_program
@@ -19,7 +19,7 @@ from mstore.ops.context import Context
 from mstore.ops.stored import tensor_table
 from mstore.ops.strays import Record, Stray
 
-_ORDER = ("checkpoint", "program", "version", "deployment", "alias", "tag")
+_ORDER = ("checkpoint", "program", "version", "deployment", "alias", "tag", "prune")
 """Types of records, in the order in which events of the same moment happened."""
 
 
@@ -55,11 +55,17 @@ class _Adoption:
     context: Context
     connection: sa.Connection
     tally: Tally
+    pruned: set[str] = field(default_factory=set)
 
     def run(self, strays: Sequence[Stray]) -> None:
         for stray in strays:
             objects.add_pack(self.connection, stray.name, stray.size, stray.entries, stray.at)
-        records = [record for stray in strays for record in stray.records]
+        # What gc was putting into other packs when it died is there twice.
+        found = {record.id: record for stray in strays for record in stray.records}
+        records = list(found.values())
+        for record in records:
+            if record.type == "prune":
+                self.pruned.update(record.body["checkpoints"])
         for record in sorted(records, key=lambda item: (item.at, _rank(item.type), item.id)):
             self._take(record)
 
@@ -71,6 +77,7 @@ class _Adoption:
             "deployment": self._deployment,
             "tag": self._tag,
             "alias": self._alias,
+            "prune": self._prune,
         }.get(record.type)
         try:
             if take is None:
@@ -102,16 +109,30 @@ class _Adoption:
         return True
 
     def _stored(self, checkpoint: Checkpoint, record: Record) -> int:
-        earlier = queries.by_id(self.connection, checkpoint.id)
-        if earlier is not None:  # it had been replaced and came back
-            queries.restore(self.connection, earlier.seq)
-            return earlier.seq
         key = bytes.fromhex(record.body["manifest"])
-        table = tensor_table(self.context, self.context.manifest(key))
-        marks = [tensor.fingerprint for tensor in table.values]
-        return queries.insert_checkpoint(
-            self.connection, checkpoint, manifest=key, record=record.id, fingerprints=marks
-        )
+        earlier = queries.by_id(self.connection, checkpoint.id)
+        if earlier is None:
+            marks = self._fingerprints(key, may_be_gone=checkpoint.id in self.pruned)
+            return queries.insert_checkpoint(
+                self.connection, checkpoint, manifest=key, record=record.id, fingerprints=marks
+            )
+        if earlier.checkpoint.pruned_at is None:  # it had been replaced and came back
+            queries.restore(self.connection, earlier.seq)
+        else:
+            marks = self._fingerprints(key, may_be_gone=True)
+            again = liveness.Again(key, record.id, marks, checkpoint.example)
+            liveness.bring_back(self.connection, earlier, again)
+        return earlier.seq
+
+    def _fingerprints(self, manifest: bytes, *, may_be_gone: bool) -> list[int]:
+        """Return the fingerprints of a checkpoint's tensors; none if it was pruned and is gone."""
+        try:
+            table = tensor_table(self.context, self.context.manifest(manifest))
+        except DamagedStoreError:
+            if not may_be_gone:
+                raise
+            return []
+        return [tensor.fingerprint for tensor in table.values]
 
     def _program(self, record: Record) -> bool:
         body = record.body
@@ -179,6 +200,27 @@ class _Adoption:
         ledger.insert_event(self.connection, event, checkpoint=row.checkpoint, version=row.seq)
         return True
 
+    def _prune(self, record: Record) -> bool:
+        body = record.body
+        rows = [queries.by_id(self.connection, id_) for id_ in body["checkpoints"]]
+        seqs = [row.seq for row in rows if row is not None and row.checkpoint.pruned_at is None]
+        event = Event(
+            id=record.id.hex(),
+            event="pruned",
+            model=body["model"],
+            at=record.at,
+            by=body["by"],
+            checkpoint=None,
+            run=None,
+            step=None,
+            version=None,
+            path=None,
+            message=body["message"],
+        )
+        key = ledger.insert_event(self.connection, event, checkpoint=None)
+        liveness.prune(self.connection, key, dict.fromkeys(seqs), record.at)
+        return True
+
     def _of(self, checkpoint: str) -> CheckpointRow:
         row = queries.by_id(self.connection, checkpoint)
         if row is None:
@@ -203,18 +245,16 @@ def adopt(
 
 def _committed(strays: Sequence[Stray]) -> list[Stray]:
     """Leave out versions whose number was given again: their transactions never ended."""
-    last: dict[tuple[str, int], str] = {}
+    last: dict[tuple[str, int], bytes] = {}
     for stray in strays:
         for record in stray.records:
             if record.type == "version":
-                last[record.body["version"]["model"], record.body["version"]["version"]] = (
-                    stray.name
-                )
+                last[record.body["version"]["model"], record.body["version"]["version"]] = record.id
     return [
         stray
         for stray in strays
         if all(
-            last[record.body["version"]["model"], record.body["version"]["version"]] == stray.name
+            last[record.body["version"]["model"], record.body["version"]["version"]] == record.id
             for record in stray.records
             if record.type == "version"
         )

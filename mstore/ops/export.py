@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from mstore import disk
 from mstore.catalog import checkpoints as queries
+from mstore.catalog import liveness
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
@@ -147,6 +148,7 @@ class _Commit:
         The number stands in the record, so the pack is sealed here: the lock is held for one flush
         of a small file, and a process that dies uses up no number.
         """
+        liveness.ensure_live(connection, self.row.seq)
         number = ledger.allocate(connection, draft.model, self._floor())
         version = replace(draft, version=number)
         parent = queries.head(connection, draft.model)

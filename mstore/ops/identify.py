@@ -219,7 +219,8 @@ def _claimed(
         if published is not None:
             return queries.by_id(connection, published.version.checkpoint)
         if inspection.statement is not None:
-            return queries.by_id(connection, inspection.statement.checkpoint_id)
+            row = queries.by_id(connection, inspection.statement.checkpoint_id)
+            return None if row is None or row.checkpoint.pruned_at else row
     return None
 
 

@@ -28,6 +28,7 @@ def list_checkpoints(
     run: str | None = None,
     limit: int | None = None,
     superseded: bool = False,
+    pruned: bool = False,
 ) -> tuple[Checkpoint, ...]:
     """Return checkpoints, the last added first."""
     if model is not None:
@@ -35,7 +36,12 @@ def list_checkpoints(
         model, run = name, run or named_run
     with reading(context.engine) as connection:
         rows = checkpoints.listing(
-            connection, model=model, run=run, limit=limit, superseded=superseded
+            connection,
+            model=model,
+            run=run,
+            limit=limit,
+            superseded=superseded,
+            pruned=pruned,
         )
     return tuple(row.checkpoint for row in rows)
 
@@ -76,7 +82,7 @@ def show(context: Context, reference: str) -> Checkpoint | Version | Program:
     with reading(context.engine) as connection:
         found = _programs(connection, reference)
         try:
-            row = resolve(connection, reference)
+            row = resolve(connection, reference, pruned=True)
         except UnknownReferenceError:
             if not found:
                 raise
@@ -109,7 +115,7 @@ def log(context: Context, reference: str | None, *, limit: int | None = None) ->
             return tuple(versions.find_events(connection, limit=limit))
         if checkpoints.model_key(connection, reference) is not None:
             return tuple(versions.find_events(connection, model=reference, limit=limit))
-        found = resolve(connection, reference)
+        found = resolve(connection, reference, pruned=True)
         if isinstance(found, CheckpointRow):
             events = versions.find_events(connection, checkpoint=found.seq, limit=limit)
         else:

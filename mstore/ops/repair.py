@@ -155,7 +155,9 @@ class _Repair:
         is_checkpoint = isinstance(row, CheckpointRow)
         kind = "checkpoint" if is_checkpoint else "version"
         body = (row.checkpoint if isinstance(row, CheckpointRow) else row.version).to_json()
-        for derived in ("versions", "superseded", "stored_bytes") if is_checkpoint else ():
+        for derived in (
+            ("versions", "superseded", "stored_bytes", "pruned_at") if is_checkpoint else ()
+        ):
             del body[derived]
         text: dict[str, object] = {
             "type": f"mstore/{kind}/1",

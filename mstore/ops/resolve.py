@@ -1,11 +1,14 @@
 """Find what a reference names."""
 
+from functools import partial
+
 import sqlalchemy as sa
 
 from mstore.catalog import checkpoints, targets, versions
 from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.versions import VersionRow
 from mstore.domain.names import looks_like_hash
+from mstore.domain.records import Checkpoint
 from mstore.domain.references import (
     Best,
     CheckpointRef,
@@ -14,21 +17,48 @@ from mstore.domain.references import (
     Step,
     VersionRef,
     WordRef,
+    higher_is_better,
     parse_reference,
 )
 from mstore.errors import AmbiguousReferenceError, UnknownReferenceError, UsageError
 
-_HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "bleu", "rouge", "psnr")
 
-
-def resolve(connection: sa.Connection, text: str) -> CheckpointRow | VersionRow:
+def resolve(
+    connection: sa.Connection, text: str, *, pruned: bool = False
+) -> CheckpointRow | VersionRow:
     """Return what ``text`` names.
+
+    Args:
+        connection: the catalog.
+        text: the reference.
+        pruned: whether it may be a checkpoint that was pruned, whose files are gone or will be.
 
     Raises:
         UsageError: it is no reference.
-        UnknownReferenceError: it names nothing.
+        UnknownReferenceError: it names nothing, or what was pruned.
         AmbiguousReferenceError: it names more than one thing.
     """
+    found = _resolve(connection, text)
+    if not pruned and isinstance(found, CheckpointRow):
+        _ensure_not_pruned(found.checkpoint, text)
+    return found
+
+
+def _ensure_not_pruned(checkpoint: Checkpoint, text: str) -> None:
+    if checkpoint.pruned_at is None:
+        return
+    name = f"{checkpoint.model}/{checkpoint.run}@{checkpoint.step}"
+    raise UnknownReferenceError(
+        f"{text} names {name} ({checkpoint.id[:12]}), which was pruned at {checkpoint.pruned_at}",
+        reference=text,
+        candidates=[],
+        hint=f"who and why: mstore log {checkpoint.id[:12]}; to have it back, add its files again: "
+        f"mstore add {checkpoint.source} --model {checkpoint.model} --run {checkpoint.run} "
+        f"--step {checkpoint.step}",
+    )
+
+
+def _resolve(connection: sa.Connection, text: str) -> CheckpointRow | VersionRow:
     reference = parse_reference(text)
     if isinstance(reference, VersionRef):
         return _version(connection, reference, text)
@@ -91,7 +121,7 @@ def _version(connection: sa.Connection, reference: VersionRef, text: str) -> Ver
 
 def _word(connection: sa.Connection, word: str) -> CheckpointRow:
     is_model = checkpoints.model_key(connection, word) is not None
-    by_hash = checkpoints.by_prefix(connection, word, None) if looks_like_hash(word) else []
+    by_hash = _by_hash(connection, word, None) if looks_like_hash(word) else []
     if is_model and by_hash:
         raise AmbiguousReferenceError(
             f"{word} is a model and also begins a content id",
@@ -156,17 +186,24 @@ def _select(connection: sa.Connection, reference: CheckpointRef, text: str) -> C
     if isinstance(selector, Step):
         if selector.step > 2**63 - 1:
             return None
-        return _one_of(checkpoints.at_step(connection, model, run, selector.step), text)
+        at_step = partial(checkpoints.at_step, connection, model, run, selector.step)
+        return _one_of(at_step() or at_step(pruned=True), text)
     if isinstance(selector, Best):
         return _best(connection, reference, selector, text)
     return _named(connection, reference, selector, text)
+
+
+def _by_hash(connection: sa.Connection, prefix: str, model: str | None) -> list[CheckpointRow]:
+    """Return the checkpoints whose id begins so; those that were pruned where no other does."""
+    by_prefix = partial(checkpoints.by_prefix, connection, prefix, model)
+    return by_prefix() or by_prefix(pruned=True)
 
 
 def _named(
     connection: sa.Connection, reference: CheckpointRef, selector: Named, text: str
 ) -> CheckpointRow | None:
     if looks_like_hash(selector.name):
-        found = checkpoints.by_prefix(connection, selector.name, reference.model)
+        found = _by_hash(connection, selector.name, reference.model)
     else:
         tagged = checkpoints.tagged(connection, reference.model, selector.name)
         found = [tagged] if tagged else []
@@ -197,11 +234,6 @@ def _main_metric(names: list[str]) -> str | None:
         if name in names:
             return name
     return names[0] if len(names) == 1 else None
-
-
-def higher_is_better(metric: str) -> bool:
-    """Return whether a metric's name says that higher is better; only for a bare ``@best``."""
-    return any(word in metric.lower() for word in _HIGHER_IS_BETTER)
 
 
 def model_of(text: str) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from mstore import disk
 from mstore.catalog import checkpoints as queries
+from mstore.catalog import liveness
 from mstore.catalog import objects as object_queries
 from mstore.catalog import versions as ledger
 from mstore.catalog.checkpoints import CheckpointRow
@@ -85,6 +86,7 @@ def _tag(context: Context, row: CheckpointRow, name: str) -> Checkpoint:
                 writer.publish(context.packs)
                 entries = writer.entries.values()
                 object_queries.add_pack(connection, pack, writer.size, entries, at)
+                liveness.ensure_live(connection, row.seq)
                 model = queries.ensure_model(connection, checkpoint.model)
                 queries.set_tag(connection, model, name, row.seq)
                 event = Event(

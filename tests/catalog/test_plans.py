@@ -41,6 +41,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             for step in (1, 2, 3):
                 prefix = checkpoint(place / run / f"ckpt-{step}", weights(step))
                 added(made, prefix, run=run, metrics={"loss": step})
+        prefix = checkpoint(place / "three" / "ckpt-9", weights(9))
+        added(made, prefix, run="three", metrics={"loss": -1})
+        added(made, checkpoint(place / "three" / "ckpt-8", weights(8)), run="three")
+        made.prune("m/three", keep_tagged=True)
         yield made
 
 
@@ -61,11 +65,16 @@ def holding(store: Store) -> object:
         lambda store: store.show("m/one@3"),
         lambda store: store.show(store.list("m", limit=1)[0].id[:12]),
         lambda store: store.show(f"m@{store.list('m', limit=1)[0].id[:12]}"),
+        lambda store: store.show("m/three@9"),
+        lambda store: store.show(f"m@{store.log('m', limit=1)[0].pruned[0][:12]}"),
+        lambda store: store.log("m/three@9"),
+        lambda store: store.log("m", limit=2),
         holding,
     ],
     ids=[
         *("list", "list-run", "latest", "latest-run", "best", "best-highest"),
-        *("step", "prefix", "prefix-of-model", "content"),
+        *("step", "prefix", "prefix-of-model", "step-pruned", "prefix-pruned"),
+        *("log-of-one", "log", "content"),
     ],
 )
 def test_no_question_reads_a_whole_table_or_sorts_it(

@@ -214,6 +214,24 @@ def _gc_ended(root: Path, before: int) -> None:
         assert len(list(store.path.glob("packs/*/*.pack"))) == 1
 
 
+def _two_checkpoints(root: Path) -> None:
+    one_checkpoint(root)
+    _add(root)
+
+
+def _prune(root: Path) -> None:
+    with opened(root) as store:
+        store.prune("m", keep_last=1, message="full disk")
+
+
+def _prune_ended(root: Path, before: int) -> None:
+    assert before in {1, 2}
+    with opened(root) as store:
+        assert [checkpoint.step for checkpoint in store.list(superseded=True)] == [20]
+        assert [event.event for event in store.log()] == ["pruned", "added", "added"]
+        assert [event.event for event in store.log("m@10")] == ["pruned", "added"]
+
+
 COMMANDS = {
     "init": Command(_nothing, _init, _init_ended, _stores),
     "add": Command(one_checkpoint, _add, _add_ended, _checkpoints),
@@ -222,6 +240,7 @@ COMMANDS = {
     "repair": Command(_one_damaged, _repair, _repaired, _nothing_to_count, _repairable),
     "rebuild": Command(_one_lost, _rebuild, _rebuilt, _nothing_to_count, _lost_or_whole),
     "migrate": Command(_one_old, _migrate, _migrated, _migrated_tags, _old_or_new),
+    "prune": Command(_two_checkpoints, _prune, _prune_ended, _checkpoints),
     "gc": Command(_one_orphan, _gc, _gc_ended, _checkpoints),
     **TARGET_COMMANDS,
 }

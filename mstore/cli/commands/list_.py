@@ -41,7 +41,9 @@ def list_(
     programs: Annotated[
         bool, typer.Option("--programs", help="Programs that versions are linked with.")
     ] = False,
-    superseded: Annotated[bool, typer.Option("--all", help="Superseded checkpoints too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Superseded and pruned checkpoints too.")
+    ] = False,
 ) -> None:
     """List checkpoints, versions, deployments or programs, newest first."""
     if versions + deployed + programs > 1:
@@ -61,7 +63,11 @@ def list_(
         else:
             page = checkpoints_page(
                 store.list(
-                    name or None, run=run or run_name or None, limit=limit, superseded=superseded
+                    name or None,
+                    run=run or run_name or None,
+                    limit=limit,
+                    superseded=everything,
+                    pruned=everything,
                 )
             )
     session.show(page)

@@ -17,6 +17,11 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return " ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
 
 
+def state_of(checkpoint: Checkpoint) -> str:
+    """Return what is the matter with a checkpoint that is not the current one of its step."""
+    return "pruned" if checkpoint.pruned_at else "superseded" if checkpoint.superseded else ""
+
+
 def checkpoints_page(checkpoints: Sequence[Checkpoint]) -> Page:
     """Return the page of ``mstore list``."""
     rows = tuple(
@@ -30,7 +35,7 @@ def checkpoints_page(checkpoints: Sequence[Checkpoint]) -> Page:
             " ".join(item.tags),
             " ".join(f":{number}" for number in item.versions),
             moment(item.added_at),
-            "superseded" if item.superseded else "",
+            state_of(item),
         )
         for item in checkpoints
     )

@@ -6,7 +6,7 @@ from mstore.cli.output import Block, Line, Page
 from mstore.cli.pages.checkpoints import metrics_text, name_of
 from mstore.cli.pages.programs import program_page
 from mstore.cli.pages.versions import id_of, version_facts
-from mstore.cli.text import Table, moment, shape, size
+from mstore.cli.text import Table, moment, shape, short, size
 from mstore.domain.programs import Program
 from mstore.domain.records import Checkpoint, Version
 from mstore.domain.tensors import Tensor, TensorTable
@@ -51,6 +51,10 @@ def _facts(item: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "meta", " ".join(f"{name}={value}" for name, value in sorted(item.meta.items()))
     yield "note", item.note or ""
     yield "state", "superseded by other content of the same step" if item.superseded else ""
+    yield (
+        "pruned",
+        f"{moment(item.pruned_at)}; mstore log {short(item.id)}" if item.pruned_at else "",
+    )
 
 
 def _version(item: Version) -> Iterator[str]:

@@ -143,6 +143,12 @@ def aliased_page(version: Version, alias: str) -> Page:
     return Page(version.to_json(), (name,), (Line(f"{version.model}:{alias}  is {name}"),))
 
 
+def _which(item: Event) -> str:
+    if item.checkpoint is not None:
+        return short(item.checkpoint)
+    return short(item.pruned[0]) if len(item.pruned) == 1 else f"{len(item.pruned)} checkpoints"
+
+
 def events_page(events: Sequence[Event]) -> Page:
     """Return the page of ``mstore log``."""
     rows = tuple(
@@ -150,9 +156,9 @@ def events_page(events: Sequence[Event]) -> Page:
             moment(item.at),
             item.event,
             f"{item.model}:{item.version}" if item.version is not None else item.model,
-            item.run,
-            item.step,
-            short(item.checkpoint),
+            item.run or "",
+            "" if item.step is None else item.step,
+            _which(item),
             item.by,
             item.path or "",
             item.message or "",
