@@ -18,6 +18,7 @@ _SCALARS = {
     "fixed32": _F.TYPE_FIXED32,
     "bool": _F.TYPE_BOOL,
     "bytes": _F.TYPE_BYTES,
+    "string": _F.TYPE_STRING,
     "float": _F.TYPE_FLOAT,
     "double": _F.TYPE_DOUBLE,
 }
@@ -28,8 +29,9 @@ def message_classes(package: str, messages: Mapping[str, Sequence[str]]) -> dict
 
     Args:
         package: a name of its own for these messages.
-        messages: message to its fields as ``name number type``. The type is a scalar of protobuf or
-            one of the messages; ``*`` behind it marks repeated fields, ``?`` the one of a oneof.
+        messages: message to its fields as ``name number type``. The type is a scalar of protobuf,
+            one of the messages, or ``enum(A,B,...)`` with the names of 0, 1, ...; ``*`` behind it
+            marks repeated fields, ``?`` the one of a oneof.
 
     Raises:
         TypeError: a field has a type that is neither.
@@ -59,6 +61,12 @@ def _add_field(message: descriptor_pb2.DescriptorProto, text: str, package: str)
         field.oneof_index = len(message.oneof_decl) - 1
     if base in _SCALARS:
         field.type = _SCALARS[base]
+    elif base.startswith("enum("):
+        enum = message.enum_type.add(name=f"{name}_enum")
+        for value, word in enumerate(base[len("enum(") : -1].split(",")):
+            enum.value.add(name=word, number=value)
+        field.type = _F.TYPE_ENUM
+        field.type_name = f".{package}.{message.name}.{enum.name}"
     else:
         field.type = _F.TYPE_MESSAGE
         field.type_name = f".{package}.{base}"

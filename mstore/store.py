@@ -23,7 +23,7 @@ from mstore.domain.records import (
     Version,
 )
 from mstore.domain.servers import WAIT, Confirmation
-from mstore.domain.targets import Rollback, Target, TargetState
+from mstore.domain.targets import Policy, Rollback, Target, TargetState
 from mstore.domain.tensors import TensorTable
 from mstore.domain.upkeep import GcReport, PruneReport, RebuildReport, RepairReport, VerifyReport
 from mstore.errors import DamagedStoreError, Error, InputError, StoreNotFoundError, UsageError
@@ -458,6 +458,7 @@ class Store:
         message: str | None = None,
         alias: str | None = None,
         allow: Sequence[str] = (),
+        labels: Sequence[str] = (),
         wait: float | None = WAIT,
         atol: float = 1e-5,
         rtol: float = 1e-5,
@@ -472,7 +473,8 @@ class Store:
             target: name of a target, or a directory.
             message: why, for the ledger.
             alias: a name that the version gets.
-            allow: reasons that shall not hold it back, words of `mstore.ops.promote.REASONS`.
+            allow: reasons that shall not hold it back, words of `mstore.ops.welcome.REASONS`.
+            labels: labels of the server's config that move to it, for a target with one.
             wait: seconds for the target's server to serve it; None does not ask the server.
             atol: how far an output of the golden example may be off there.
             rtol: the same, relative to what is expected.
@@ -487,7 +489,7 @@ class Store:
         from mstore.ops import promote as promote_op
 
         confirm = None if wait is None else Confirmation(wait, atol, rtol)
-        options = promote_op.PromoteOptions(message, alias, tuple(allow), confirm)
+        options = promote_op.PromoteOptions(message, alias, tuple(allow), confirm, tuple(labels))
         return promote_op.promote(self._context, version, _place(target), options)
 
     def rollback(
@@ -544,12 +546,21 @@ class Store:
         models: Sequence[str],
         keep: int | None = None,
         server: str | None = None,
+        policy: Policy = "latest",
+        config: StrPath | None = None,
     ) -> Target:
         """Give a serving directory a name; see `mstore.ops.targets.add_target`."""
         from mstore.ops import targets as targets_op
 
         return targets_op.add_target(
-            self._context, name, Path(base), models=models, keep=keep, server=server
+            self._context,
+            name,
+            Path(base),
+            models=models,
+            keep=keep,
+            server=server,
+            policy=policy,
+            config=None if config is None else Path(config),
         )
 
     def targets(self) -> tuple[TargetState, ...]:

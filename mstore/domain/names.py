@@ -7,6 +7,7 @@ from mstore.errors import UsageError
 # TensorFlow Serving's REST paths take `[^/:]+` for a model and its documentation promises only word
 # characters; dots and dashes are safe everywhere as well.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9_]{1,128}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 
@@ -46,4 +47,15 @@ def check_tag(name: str) -> str:
             f"{name!r} cannot be a tag: it reads as a step, a hash prefix or a reserved word",
             hint="choose a word such as 'baseline' or 'candidate-2'",
         )
+    return name
+
+
+def check_label(name: str) -> str:
+    """Return ``name`` if it can be a label of TensorFlow Serving, whose documentation says which.
+
+    Raises:
+        UsageError: it has other characters than letters, digits and ``_``.
+    """
+    if _LABEL.fullmatch(name) is None:
+        raise UsageError(f"{name!r} cannot be a label", hint="use letters, digits and '_'")
     return name

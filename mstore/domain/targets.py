@@ -75,6 +75,11 @@ class Site:
         """Return where a version is."""
         return self.base / str(number)
 
+    @property
+    def policy(self) -> Policy:
+        """How its server chooses what to serve."""
+        return "latest" if self.target is None else self.target.policy
+
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
@@ -92,6 +97,8 @@ class Rollback:
         by: user and host.
         message: why, or None.
         served: what the target's server says since, or None where it was not asked.
+        way: ``delete`` where the higher numbers left, ``config`` where the config file names the
+            earlier version.
     """
 
     target: str
@@ -105,6 +112,7 @@ class Rollback:
     by: str
     message: str | None
     served: Mapping[str, object] | None = None
+    way: Literal["delete", "config"] = "delete"
 
     def to_json(self) -> Json:
         """Return the JSON object: a deployment, and what was done for it."""
@@ -113,11 +121,11 @@ class Rollback:
             "path": self.path,
             "model": self.model,
             "version": self.version,
-            "event": "rolled-back",
+            "event": "rolled-back" if self.way == "delete" else "restored",
             "at": self.at,
             "by": self.by,
             "message": self.message,
-            "way": "delete",
+            "way": self.way,
             "from": self.before,
             "restored": self.restored,
             "removed": list(self.removed),
@@ -131,7 +139,8 @@ class Placed:
 
     Attributes:
         present: version to the event that put it there.
-        live: the version that a server with the policy ``latest`` gave, or None.
+        live: the version that a server gave, or None: the highest, or under ``specific`` the one
+            that was chosen last.
     """
 
     present: Mapping[int, Deployment]
@@ -153,19 +162,23 @@ class TargetState:
     placed: Placed
 
 
-def replay(deployments: Iterable[Deployment], *, until: str | None = None) -> Placed:
+def replay(
+    deployments: Iterable[Deployment], *, until: str | None = None, policy: Policy = "latest"
+) -> Placed:
     """Return what was in a base path after its events.
 
     Args:
         deployments: events of one base path, the first first; their times never go back.
         until: time, ISO 8601 in UTC with microseconds; later events do not count.
+        policy: how its server chooses what to serve.
     """
     present: dict[int, Deployment] = {}
     for item in deployments:
         if until is not None and item.at > until:
             break
+        present.pop(item.version, None)  # what comes again comes last
         if PRESENT[item.event]:
             present[item.version] = item
-        else:
-            present.pop(item.version, None)
+    if policy == "specific":
+        return Placed(present, next(reversed(present), None))
     return Placed(present, max(present, default=None))

@@ -1,39 +1,34 @@
 """Place a version of the store in a serving directory and write that into the ledger."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from mstore import disk
-from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading
 from mstore.catalog.versions import VersionRow
-from mstore.domain.compatibility import breaking_changes
-from mstore.domain.names import check_tag
+from mstore.domain.model_configs import Selection, selections
+from mstore.domain.names import check_label, check_tag
 from mstore.domain.records import Deployment
 from mstore.domain.servers import Confirmation
-from mstore.domain.signatures import Signature
-from mstore.domain.targets import Site
-from mstore.errors import Error, InputError, NotServedError, RefusedError, UsageError
-from mstore.formats.saved_model import read_saved_model
+from mstore.domain.targets import Site, replay
+from mstore.errors import (
+    Error,
+    InputError,
+    NotServedError,
+    ParityError,
+    PartialError,
+    ServerError,
+    UsageError,
+)
+from mstore.ops.configuring import ConfigFile, lead, live_number
 from mstore.ops.confirming import Watch, watch_site
 from mstore.ops.context import Context
 from mstore.ops.deploying import Move, find_site, history, put, record_moves, same_version
 from mstore.ops.resolve import resolve_version
 from mstore.ops.unfinished import Plan, carry_out, finish
+from mstore.ops.welcome import REASONS, ensure_welcome
 from mstore.ops.withdrawing import keep_only
 from mstore.serving.publish import numbers, prepare_base
-
-REASONS: Mapping[str, str] = {
-    "checks": "its checks have not passed",
-    "failed": "the server could not serve it from there",
-    "not-live": "a server would go on with a higher number that is there",
-    "rolled-back": "it was rolled back from there",
-    "signature": "clients of the live version could not go on with it",
-}
-"""Why a promotion is refused, and what ``allow`` takes: word to what it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +40,14 @@ class PromoteOptions:
         alias: a name that the version gets, or None.
         allow: reasons of `REASONS` that shall not hold it back.
         confirm: how the target's server is asked; None does not ask it.
+        labels: labels of the server's config that move to the version, under ``specific``.
     """
 
     message: str | None = None
     alias: str | None = None
     allow: tuple[str, ...] = ()
     confirm: Confirmation | None = field(default_factory=Confirmation)
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words.
@@ -58,6 +55,8 @@ class PromoteOptions:
         Raises:
             UsageError: ``alias`` cannot be one, or ``allow`` has another word.
         """
+        for label in self.labels:
+            check_label(label)
         if self.alias is not None:
             check_tag(self.alias)
         unknown = sorted(set(self.allow) - set(REASONS))
@@ -117,46 +116,102 @@ def _promote(
     """Publish a version in a base path whose lock is held."""
     version = row.version
     finish(context, site)
+    config = ConfigFile.of(site, version.model)
+    if options.labels and config is None:
+        raise UsageError(
+            f"{site.name} has no config file with labels",
+            hint="make the target with --policy specific --config FILE; or give an --alias",
+        )
     with reading(context.engine) as connection:
         past = history(connection, site.base)
         there = str(version.version) in map(str, numbers(site.base))
         if not there:
-            _ensure_welcome(connection, row, site, past, options.allow)
+            ensure_welcome(connection, row, site, past, options.allow)
+    steps = _steps(config, version.version, options.labels)
     fresh = put(context, row, site.base)
     last = next((item for item in reversed(past) if item.version == version.version), None)
+    way = _Way(site, watch, config, steps)
     known = last is not None and last.event in {"promoted", "restored"}
+    repeats = not fresh and known and last is not None and same_version(last, version)
+    served: dict[str, object] | None = None
+    # What a server takes by its number it may serve from now on; what a file has to name, not yet.
+    waiting: PartialError | None = None
+    if config is not None:
+        try:
+            served = _confirmed(context, row, way, fresh=fresh)
+        except PartialError as error:  # named by the file, and a label has to wait
+            waiting = error
+        repeats = repeats and live_number(site, version.model) == _chosen_last(past)
     alias = (options.alias, row) if options.alias else None
-    if not fresh and known and last is not None and same_version(last, version):
-        made, moves = last.repeated(), []
+    if repeats and last is not None:
+        made = last.repeated()
     else:
         # An alias moves to what is served, not to what may turn out not to be.
-        moves = [Move(row, "promoted")]
-        now = None if watch else alias
-        (made,) = record_moves(context, site, moves, message=options.message, alias=now)
-    if watch is not None:
-        made = replace(made, served=_confirmed(context, row, site, watch, fresh=fresh))
-    if alias and (watch or not moves):
+        now = None if watch is not None and config is None else alias
+        move = Move(row, "promoted")
+        (made,) = record_moves(context, site, [move], message=options.message, alias=now)
+        alias = None if now else alias
+    if watch is not None and config is None:
+        served = _confirmed(context, row, way, fresh=fresh)
+    if alias:
         record_moves(context, site, (), message=options.message, alias=alias)
-    if moves and site.target is not None and site.target.keep is not None:
+    if not repeats and site.target is not None and site.target.keep is not None:
         keep_only(context, site, site.target.keep)
-    return made
+    if waiting is not None:
+        raise waiting
+    return made if served is None else replace(made, served=served)
+
+
+def _chosen_last(past: list[Deployment]) -> int | None:
+    """Return the version that a config file named last, as far as the ledger knows."""
+    return replay(past, policy="specific").live
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How a server comes to serve what is in a base path."""
+
+    site: Site
+    watch: Watch | None
+    config: ConfigFile | None
+    steps: tuple[Selection, ...]
+
+    def go(self, row: VersionRow) -> dict[str, object] | None:
+        """Return what the server says of a version, None where it is not asked."""
+        if self.config is not None:
+            return lead(self.config, self.steps, self.watch, row)
+        return None if self.watch is None else self.watch.confirm(row)
+
+
+def _steps(
+    config: ConfigFile | None, number: int, labels: tuple[str, ...]
+) -> tuple[Selection, ...]:
+    """Return the steps of the config file, each of which can be made."""
+    if config is None:
+        return ()
+    steps = selections(config.entry(), number, labels)
+    for step in steps:
+        config.changed(step, number)
+    return steps
 
 
 def _confirmed(
-    context: Context, row: VersionRow, site: Site, watch: Watch, *, fresh: bool
-) -> dict[str, object]:
+    context: Context, row: VersionRow, way: _Way, *, fresh: bool
+) -> dict[str, object] | None:
     """Return what the server says; take a version out again that has just come and is not served.
 
     Raises:
         NotServedError: it is not served as it should be.
         ServerError: the server does not answer, and the version was there before.
+        PartialError: a label has to wait.
     """
-    version = row.version
+    version, site = row.version, way.site
     name = f"{version.model}:{version.version}"
     try:
-        return watch.confirm(row)
-    except Error as error:
-        if not fresh:
+        return way.go(row)
+    except (ServerError, ParityError) as error:
+        named = way.config is not None and version.version in way.config.entry().named
+        if not fresh or named:
             error.hint = f"{name} was there before and stays; go back: mstore rollback {site.name}"
             raise
         plan = Plan("fail", version.model, None, (version.version,), error.message)
@@ -183,75 +238,3 @@ def ensure_base(site: Site) -> None:
             hint=f"is its file system mounted? If it is to be made anew: mkdir {site.base}",
         )
     prepare_base(site.base)
-
-
-def _ensure_welcome(
-    connection: sa.Connection,
-    row: VersionRow,
-    site: Site,
-    past: list[Deployment],
-    allow: tuple[str, ...],
-) -> None:
-    """Refuse a version that would do harm, or would do nothing, at the base path.
-
-    Raises:
-        RefusedError: with the reason.
-    """
-    version = row.version
-    name = f"{version.model}:{version.version}"
-    failed = sorted(
-        check for check, result in version.checks.items() if result not in _PASSED[check]
-    )
-    if failed and "checks" not in allow:
-        raise _refused("checks", f"{name} has not passed: {', '.join(failed)}")
-    last = next((item for item in reversed(past) if item.version == version.version), None)
-    if last is not None and last.event in _GONE and last.event not in allow:
-        why = f" ({last.message})" if last.message else ""
-        raise _refused(last.event, f"{name} {_GONE[last.event]} there at {last.at}{why}")
-    live = max(numbers(site.base), default=None)
-    if live is None:
-        return
-    if site.target is not None and live > version.version and "not-live" not in allow:
-        raise _refused(
-            "not-live",
-            f"{name} would not be served: {live} is in {site.base} and the highest number is live",
-            f"mstore rollback {site.name} --to {version.version}",
-        )
-    changes = breaking_changes(_signatures(connection, past, site, live), version.signatures)
-    if changes and "signature" not in allow:
-        listing = "\n  ".join(map(str, changes))
-        raise _refused(
-            "signature", f"clients of the live version {live} would break on {name}:\n  {listing}"
-        )
-
-
-_GONE: Mapping[str, str] = {"rolled-back": "was rolled back from", "failed": "failed"}
-
-_PASSED: Mapping[str, frozenset[str]] = {
-    "weights": frozenset({"proven"}),
-    "load": frozenset({"passed", "skipped"}),
-    "parity": frozenset({"passed", "skipped"}),
-}
-
-
-def _refused(reason: str, what: str, instead: str = "") -> RefusedError:
-    return RefusedError(
-        f"{what}; nothing was changed",
-        reason=reason,
-        hint=(f"{instead}; or " if instead else "") + f"go on all the same with --allow {reason}",
-    )
-
-
-def _signatures(
-    connection: sa.Connection, past: list[Deployment], site: Site, number: int
-) -> Mapping[str, Signature]:
-    """Return the signatures of the version that is there: from the catalog, else its own files."""
-    for item in reversed(past):
-        if item.version == number:
-            rows = ledger.find_versions(connection, model=item.model, number=number)
-            if rows:
-                return rows[0].version.signatures
-    path = site.directory(number)
-    if not (path / "saved_model.pb").is_file():
-        return {}
-    return read_saved_model(path).signatures

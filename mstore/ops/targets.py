@@ -13,8 +13,9 @@ from mstore.catalog.engine import reading, writing
 from mstore.domain.names import check_name
 from mstore.domain.records import Deployment
 from mstore.domain.servers import ServerAddress
-from mstore.domain.targets import Site, Target, TargetState, replay
+from mstore.domain.targets import Policy, Site, Target, TargetState, replay
 from mstore.errors import ConflictError, InputError, UnknownReferenceError, UsageError
+from mstore.ops.configuring import ConfigFile
 from mstore.ops.context import Context, now
 from mstore.ops.deploying import find_site, history
 from mstore.serving.publish import prepare_base
@@ -28,6 +29,8 @@ def add_target(
     models: Sequence[str],
     keep: int | None = None,
     server: str | None = None,
+    policy: Policy = "latest",
+    config: Path | None = None,
 ) -> Target:
     """Give a serving directory a name; it is made if need be.
 
@@ -41,6 +44,9 @@ def add_target(
         keep: how many versions stay, or None for all.
         server: where the server of that directory listens, as `ServerAddress.parse` reads it. It is
             not asked now: it may start only when there is something to serve.
+        policy: ``latest`` where the server takes the highest number, ``specific`` where its
+            config file names what it serves.
+        config: that file, for ``specific``; it may not be there yet.
 
     Raises:
         UsageError: the name or the server's address cannot be one, or no model is named.
@@ -57,8 +63,16 @@ def add_target(
         raise InputError(f"{base} is not a directory", hint="name the directory of the versions")
     base = base.resolve()
     paths = {model: str(base if len(models) == 1 else base / model) for model in models}
+    if (policy == "specific") != (config is not None):
+        raise UsageError(
+            "the policy specific needs the server's config file, and only it has one",
+            hint="--policy specific --config models.config",
+        )
+    if config is not None:
+        config = _checked_config(config)
     address = None if server is None else str(ServerAddress.parse(server))
-    target = Target(name, str(base), paths, "latest", None, keep, address, now())
+    where = None if config is None else str(config)
+    target = Target(name, str(base), paths, policy, where, keep, address, now())
     with reading(context.engine) as connection:
         _ensure_free(target, targets.find_targets(connection))
         known = queries.model_names(connection)
@@ -78,6 +92,21 @@ def add_target(
         keys = {model: queries.ensure_model(connection, model) for model in models}
         targets.insert_target(connection, target, keys)
     return target
+
+
+def _checked_config(config: Path) -> Path:
+    """Return the path of a config file that can be worked with.
+
+    Raises:
+        InputError: it cannot, or its directory is not there.
+    """
+    config = config.absolute()
+    if not config.parent.is_dir():
+        raise InputError(
+            f"{config.parent} is not there", hint="the config file is made, its directory is not"
+        )
+    ConfigFile(config, config.parent, "").entry()
+    return config
 
 
 def _ensure_free(target: Target, others: Sequence[Target]) -> None:
@@ -156,7 +185,7 @@ def states(
     """
     if where is None:
         return tuple(
-            TargetState(site, owner, replay(past, until=at))
+            TargetState(site, owner, replay(past, until=at, policy=site.policy))
             for site, owner, past in _every(context)
             if model in {None, owner}
         )
@@ -165,7 +194,11 @@ def states(
         models = sorted(named[0].paths) if named and model is None else [model]
         sites = [(find_site(connection, where, each), each) for each in models]
         found = [
-            TargetState(site, each, replay(history(connection, site.base), until=at))
+            TargetState(
+                site,
+                each,
+                replay(history(connection, site.base), until=at, policy=site.policy),
+            )
             for site, each in sites
         ]
     return tuple(found)

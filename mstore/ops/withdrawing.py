@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from mstore import disk
-from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading
-from mstore.catalog.versions import VersionRow
 from mstore.domain.names import check_tag
 from mstore.domain.records import Deployment
 from mstore.domain.servers import Confirmation
 from mstore.domain.targets import PRESENT, Rollback, Site, replay
 from mstore.errors import ConflictError, Error, InputError, RefusedError, UnknownReferenceError
+from mstore.ops.configuring import ConfigFile
 from mstore.ops.confirming import Watch, confirm_return, watch_site
 from mstore.ops.context import Context
-from mstore.ops.deploying import find_site, history, is_version
+from mstore.ops.deploying import find_site, history
+from mstore.ops.returning import ensure_unchanged, rollback_by_config, wanted_row
 from mstore.ops.unfinished import Plan, carry_out, finish, version_row
 from mstore.serving.publish import numbers
 
@@ -56,6 +56,8 @@ def rollback(
         site = find_site(connection, where, model)
     _ensure_there(site)
     disk.sweep(context.tmp)
+    if site.policy == "specific":
+        return rollback_by_config(context, site, to, message, alias, confirm)
     with disk.os_errors(f"rolling back {site.base} failed"), disk.locked(site.base):
         done = finish(context, site)
         plan = None if done is None else done.plan
@@ -114,20 +116,16 @@ def _plan(
             reason="not-lower",
             hint=f"promote it: mstore promote {model}:{to} {site.name}",
         )
-    row = _row(context, model, to, site)
+    row = wanted_row(context, model, to, site)
     if strange:
         listing = ", ".join(map(str, strange))
         raise ConflictError(
             f"{listing} in {site.base} did not come from this store, and would have to leave",
             hint=f"see what it is: mstore audit {site.base}; then move it away by hand",
         )
-    path = site.directory(to)
     present = to in there
-    if present and not is_version(path, row.version.files):
-        raise ConflictError(
-            f"{path} is not {model}:{to} any more, so nothing was rolled back to it",
-            hint=f"see what differs: mstore audit {path}; name another one with --to",
-        )
+    if present:
+        ensure_unchanged(site, row)
     leave = tuple(sorted(number for number in there if number > to))
     return Plan("rollback", model, None if present else to, leave, message, alias, to)
 
@@ -173,21 +171,6 @@ def _before(past: list[Deployment], live: int, site: Site) -> int:
         reference=str(site.base),
         candidates=[],
         hint="name a version with --to N; see: mstore list --versions",
-    )
-
-
-def _row(context: Context, model: str, number: int, site: Site) -> VersionRow:
-    with reading(context.engine) as connection:
-        rows = ledger.find_versions(connection, model=model, number=number)
-        every = ledger.find_versions(connection, model=model, limit=8)
-    if rows:
-        return rows[0]
-    names = [f"{model}:{row.version.version}" for row in every]
-    raise UnknownReferenceError(
-        f"the store has no version {model}:{number} for {site.name}",
-        reference=f"{model}:{number}",
-        candidates=names,
-        hint=f"versions: {', '.join(names)}",
     )
 
 
@@ -253,7 +236,10 @@ def _needed(context: Context, site: Site, number: int, model: str) -> str | None
     there = numbers(site.base)
     if len(there) == 1:
         return "it is the only one"
-    if number == max(there):
+    config = ConfigFile.of(site, model)
+    if config is not None and number in config.entry().named:
+        return f"{config.path} names it"
+    if config is None and number == max(there):
         return "it is live"
     aliases = version_row(context, model, number).version.aliases
     return f"it has the alias {', '.join(aliases)}" if aliases else None

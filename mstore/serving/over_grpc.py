@@ -81,7 +81,7 @@ class GrpcServer:
                     return f"{key} is {spec.dtype}, which cannot be sent"
         return None
 
-    def reload(self, config: bytes) -> None:
+    def reload(self, config: bytes) -> bool:
         """Give the server another ``ModelServerConfig``, serialized; returns when it has it.
 
         Raises:
@@ -97,6 +97,7 @@ class GrpcServer:
         if answer.status.error_code:
             text = answer.status.error_message.decode("utf-8", "replace")
             raise ServerError(f"{self._address} refuses the config: {text}")
+        return True
 
     def _call(self, method: str, request: Any, answer: Any) -> Any:
         call = self._channel.unary_unary(

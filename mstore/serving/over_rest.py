@@ -103,6 +103,11 @@ class RestServer:
         except (KeyError, TypeError, ValueError) as error:
             raise self._odd(body) from error
 
+    def reload(self, config: bytes) -> bool:
+        """Do nothing: over REST the server has to look at its file itself."""
+        del config
+        return False
+
     def refuses(self, signature: Signature) -> str | None:
         """Return why REST cannot carry a signature's tensors, or None."""
         if not signature.inputs:

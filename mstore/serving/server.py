@@ -52,6 +52,14 @@ class ModelServer(Protocol):
         """
         ...
 
+    def reload(self, config: bytes) -> bool:
+        """Give the server another ``ModelServerConfig``; False where the protocol has no such call.
+
+        Raises:
+            ServerError: it refuses.
+        """
+        ...
+
     def refuses(self, signature: Signature) -> str | None:
         """Return why the protocol cannot carry a signature's tensors, or None."""
         ...

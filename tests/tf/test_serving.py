@@ -5,6 +5,9 @@ The server is the real one where it is on PATH, else the stand-in of `tests.tf.s
 
 import json
 import shutil
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from mstore import disk
 from mstore.cli.run import run
 from mstore.domain.servers import ServerAddress
 from mstore.errors import NotServedError, PartialError, RefusedError, ServerError
+from mstore.serving.model_config import read
 from mstore.serving.server import connect
 from mstore.store import Store
 from tests.tf.exporting import BUILDERS, load, train
@@ -181,9 +185,84 @@ def test_other_outputs_than_the_live_model_gave_are_no_success(
     wait_until_gives(place, 1)
 
 
+@pytest.fixture(params=["rest", "grpc"])
+def configured(
+    request: pytest.FixtureRequest, exported: tuple[Path, dict[int, Any]], tmp_path: Path
+) -> Iterator[tuple[Place, Path]]:
+    """A target whose server has a config file; 1 is served and has the label stable."""
+    shutil.copytree(exported[0] / ".mstore", tmp_path / ".mstore")
+    base, config = tmp_path / "models", tmp_path / "models.config"
+    with Store.open(tmp_path) as store:
+        options: dict[str, Any] = {"models": ["net"], "policy": "specific", "config": config}
+        store.add_target("first", base, **options)
+        store.promote("net:1", "first", wait=None)
+        store.remove_target("first")
+        flags: dict[str, Any] = {"model_config_file": config}
+        if request.param == "rest":  # where it is not told, it has to look
+            flags["model_config_file_poll_wait_seconds"] = 1
+        with model_server(tmp_path / "server.log", **flags) as server:
+            port = server.rest if request.param == "rest" else server.grpc
+            store.add_target("prod", base, server=f"localhost:{port}", **options)
+            store.promote("net:1", "prod", labels=["stable"], wait=PATIENCE)
+            yield Place(store, base, server, exported[1]), config
+
+
+def labelled(place: Place, label: str) -> Any:
+    """Return what the version with a label gives."""
+    body = json.dumps({"inputs": X.tolist()}).encode()
+    url = f"http://127.0.0.1:{place.server.rest}/v1/models/net/labels/{label}:predict"
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url, body) as answer:
+                return np.array(json.load(answer)["outputs"])
+        except urllib.error.HTTPError:  # the config is not read yet
+            time.sleep(0.1)
+    raise AssertionError(label)
+
+
+def test_labels_move_when_the_server_serves_what_they_move_to(
+    configured: tuple[Place, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, config = configured
+    store = place.store
+    assert np.allclose(labelled(place, "stable"), place.outputs[1], atol=1e-5)
+    steps: list[tuple[tuple[int, ...], dict[str, int]]] = []
+    replace = disk.replace_file
+
+    def watched(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target == config:
+            entry = read(config.read_text())["net"]
+            steps.append((entry.versions, dict(entry.labels)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "replace_file", watched)
+        made = store.promote("net:2", "prod", labels=["stable"], wait=PATIENCE)
+    assert made.served is not None
+    assert made.served["parity"] == "passed"
+    assert steps == [((1, 2), {"stable": 1}), ((1, 2), {"stable": 2}), ((2,), {"stable": 2})]
+    wait_until_gives(place, 2)
+    assert np.allclose(labelled(place, "stable"), place.outputs[2], atol=1e-5)
+    # What the server cannot load leaves file and directory as they were.
+    before = config.read_text()
+    with monkeypatch.context() as patched:
+        spoil(patched, flip)
+        with pytest.raises(NotServedError):
+            store.promote("net:3", "prod", labels=["stable"], wait=PATIENCE)
+    assert config.read_text() == before
+    assert "3" not in place.names()
+    assert np.allclose(labelled(place, "stable"), place.outputs[2], atol=1e-5)
+    back = store.rollback("prod", wait=PATIENCE)
+    assert (back.version, back.way) == (1, "config")
+    wait_until_gives(place, 1)
+    assert np.allclose(labelled(place, "stable"), place.outputs[1], atol=1e-5)
+    assert {"1", "2"} <= place.names()
+
+
 def wait_until_gives(place: Place, step: int) -> None:
     server = connect(ServerAddress("127.0.0.1", place.server.rest))
     for _ in range(200):
+        time.sleep(0.05)
         found = server.status("net")
         if [n for n, status in found.items() if status.state == "AVAILABLE"] == [step]:
             break

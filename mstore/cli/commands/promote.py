@@ -35,6 +35,10 @@ def promote(
         ),
     ],
     alias: Annotated[str | None, typer.Option("--alias", help="Name the version gets.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="Label of the server's config that moves to it."),
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", metavar="REASON", help="Go on although it would be refused."),
@@ -61,7 +65,8 @@ def promote(
     or where its checks have not passed (checks); --allow takes these words.
 
     Where the target has a server, it has to serve the version and to give what the golden example
-    says; else the version is taken out again.
+    says; else the version is taken out again. Where it has a config file, the file names the
+    version next, and its labels move when the server serves it.
     """
     with session.store() as store:
         page = promoted_page(
@@ -71,6 +76,7 @@ def promote(
                 message=message,
                 alias=alias,
                 allow=allow or (),
+                labels=label or (),
                 wait=None if no_wait else wait,
                 atol=atol,
                 rtol=rtol,

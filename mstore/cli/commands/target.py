@@ -1,5 +1,6 @@
 """``mstore target``."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ from mstore.cli.completion import complete_model, complete_target
 from mstore.cli.pages.targets import target_page, targets_page
 from mstore.cli.registry import command, group
 from mstore.cli.session import Session
+
+
+class ServerPolicy(str, Enum):
+    """How a server chooses what to serve."""
+
+    LATEST = "latest"
+    SPECIFIC = "specific"
+
 
 target = group("target", "Name the serving directories that are looked after.")
 
@@ -20,6 +29,7 @@ target = group("target", "Name the serving directories that are looked after.")
         "mstore target add prod /models/mnist --model mnist",
         "mstore target add edge /models --model mnist --model bert --keep 3",
         "mstore target add live /models/mnist --model mnist --server localhost:8501",
+        "mstore target add main /srv/mnist --model mnist --policy specific --config tfs.config",
     ),
 )
 def add(
@@ -37,15 +47,33 @@ def add(
         str | None,
         typer.Option("--server", metavar="HOST:PORT", help="Its server's REST or gRPC port."),
     ] = None,
+    policy: Annotated[
+        ServerPolicy, typer.Option("--policy", help="How the server chooses what to serve.")
+    ] = ServerPolicy.LATEST,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="The server's models.config, for specific."),
+    ] = None,
 ) -> None:
     """Give a serving directory a name.
 
     With one --model the directory is that model's base path; with several, each has its own below
     it, DIR/MODEL. With --keep, a promotion retires the oldest versions that nothing needs. With
     --server, promote and rollback ask the server whether it serves what it should.
+
+    With --policy specific, the config FILE tells the server what to serve: promote and rollback
+    change the model's entry in it, and nothing else.
     """
     with session.store() as store:
-        made = store.add_target(name, base, models=model, keep=keep, server=server)
+        made = store.add_target(
+            name,
+            base,
+            models=model,
+            keep=keep,
+            server=server,
+            policy="specific" if policy is ServerPolicy.SPECIFIC else "latest",
+            config=config,
+        )
     session.show(target_page(made, f"made in {made.base}"))
 
 

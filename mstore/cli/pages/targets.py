@@ -19,6 +19,7 @@ def targets_page(states: Sequence[TargetState]) -> Page:
             state.placed.live or "",
             len(state.placed.present),
             (state.site.target.keep or "all") if state.site.target else "",
+            state.site.policy,
             (state.site.target.server or "") if state.site.target else "",
         )
         for state in states
@@ -29,7 +30,7 @@ def targets_page(states: Sequence[TargetState]) -> Page:
         tuple(found),
         (
             Table(
-                ("TARGET", "MODEL", "BASE PATH", "LIVE", "VERSIONS", "KEEP", "SERVER"),
+                ("TARGET", "MODEL", "BASE PATH", "LIVE", "VERSIONS", "KEEP", "POLICY", "SERVER"),
                 rows,
                 right=frozenset({"LIVE", "VERSIONS"}),
             ),
@@ -77,8 +78,14 @@ def rollback_page(done: Rollback) -> Page:
     gone = ", ".join(map(str, done.removed))
     came = " was put back and" if done.restored else ""
     says = served_line(done.served)
+    head = Line(f"{done.model}:{done.version}  is live again in {done.target}", "bold")
+    if done.way == "config":
+        came = ", after its files were put back" if done.restored else ""
+        by = Line(f"  by the config file, which names it{came}")
+        then = Line("  a server that looks at its config loads it, then unloads the others")
+        return Page(done.to_json(), (done.path,), (head, by, says or then))
     lines = (
-        Line(f"{done.model}:{done.version}  is live again in {done.target}", "bold"),
+        head,
         Line(f"  by removing the higher numbers:{came} {gone} left"),
         says or Line(f"  a server that polls loads {done.version}, then unloads {done.before}"),
         Line(f"  to go forward again: mstore export to a new number, or promote {done.before}"),
