@@ -1,6 +1,6 @@
 """Mistakes that a program like this could have; the harness must see each of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,21 @@ from unittest import mock
 from mstore import disk
 from mstore.catalog.engine import connect, reading
 from mstore.catalog.schema import ensure_current
+from mstore.catalog.targets import find_targets
 from mstore.catalog.versions import VersionRow, find_versions
-from mstore.domain.targets import Site
+from mstore.domain.model_configs import ModelEntry, Selection, selections
+from mstore.domain.targets import Site, Target
 from mstore.objects.packs import PackWriter, pack_path
-from mstore.ops import deploying, rebuild, repair, unfinished, withdrawing
+from mstore.ops import (
+    configuring,
+    deploying,
+    promote,
+    rebuild,
+    repair,
+    returning,
+    unfinished,
+    withdrawing,
+)
 from mstore.ops.context import CATALOG, Context
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
@@ -149,6 +160,50 @@ def reuse_numbers() -> None:
     mock.patch.object(unfinished, "put", put).start()
 
 
+def name_too_early() -> None:
+    """The config file names a version before it is in the base path."""
+    real = deploying.put
+
+    def put(context: Context, row: VersionRow, base: Path) -> bool:
+        for target in _targets(context):
+            if target.config is not None and Path(target.base) == base:
+                file = configuring.ConfigFile(Path(target.config), base, row.version.model)
+                (step, *_) = selections(file.entry(), row.version.version)
+                file._write(file.changed(step, row.version.version))
+        return real(context, row, base)
+
+    mock.patch.object(promote, "put", put).start()
+
+
+def _targets(context: Context) -> list[Target]:
+    with reading(context.engine) as connection:
+        return find_targets(connection)
+
+
+def move_labels_at_once() -> None:
+    """A label goes to a version in the step that names the version for the first time."""
+
+    def all_at_once(
+        entry: ModelEntry, version: int, labels: Collection[str] = ()
+    ) -> tuple[Selection, ...]:
+        return real(entry, version, labels)[-1:]
+
+    real = selections
+    mock.patch.object(promote, "selections", all_at_once).start()
+    mock.patch.object(returning, "selections", all_at_once).start()
+
+
+def write_in_place() -> None:
+    """The config file is emptied and written anew."""
+
+    def write(self: configuring.ConfigFile, text: str) -> None:
+        self.path.write_text("", encoding="utf-8")
+        disk.step("write", self.path)
+        self.path.write_text(text, encoding="utf-8")
+
+    mock.patch.object(configuring.ConfigFile, "_write", write).start()
+
+
 MISTAKES: dict[str, Callable[[], None]] = {
     "never publish": never_publish,
     "publish late": publish_late,
@@ -160,4 +215,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "withdraw first": withdraw_first,
     "spare nothing": spare_nothing,
     "reuse numbers": reuse_numbers,
+    "name too early": name_too_early,
+    "move labels at once": move_labels_at_once,
+    "write in place": write_in_place,
 }

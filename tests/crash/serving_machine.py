@@ -1,4 +1,4 @@
-"""Random histories of a target, watched at every step by what a model server would see.
+"""Random histories of targets, watched at every step by what a model server would see.
 
 Each command runs in a process of its own that stops at each of its changes to the disk until the
 oracle has looked, and may be killed there by a signal. Two commands may run at once.
@@ -8,7 +8,7 @@ import os
 import selectors
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -35,6 +34,10 @@ from tests.serving.oracle import Files, Oracle
 
 VERSIONS = 5
 ALIASES = ("stable", "canary")
+CONFIG = "models.config"
+OTHERS = """# somebody else's
+model_config_list { config { name: "x" base_path: "/x" model_platform: "tensorflow" } }
+"""
 _LONG_AGO = 1_000_000_000
 _MOST_STEPS = 60
 
@@ -111,8 +114,8 @@ class Watched:
         return str(end.said)
 
 
-def watch(oracle: Oracle, *children: Watched) -> list[str]:
-    """Show the oracle each step of each child; return how they ended."""
+def watch(oracles: Sequence[Oracle], *children: Watched) -> list[str]:
+    """Show the oracles each step of each child; return how they ended."""
     selector = selectors.DefaultSelector()
     for child in children:
         selector.register(child.steps, selectors.EVENT_READ, child)
@@ -120,23 +123,27 @@ def watch(oracle: Oracle, *children: Watched) -> list[str]:
         for key, _ in selector.select():
             ready: Watched = key.data
             step = ready.step()
+            for oracle in oracles:
+                oracle.look(step or "end")
             if step is None:
                 selector.unregister(ready.steps)
-                oracle.look("end")
             else:
-                oracle.look(step)
                 ready.go_on()
     return [child.end() for child in children]
 
 
 def template(root: Path) -> bool:
-    """Make a store with versions, and a target that has nothing yet."""
+    """Make a store with versions, and two targets that have nothing yet."""
     conversion.install()
     with Store.init(root) as store:
         for step in range(1, VERSIONS + 1):
             store.add(conversion.make_checkpoint(root / "ckpts" / f"ckpt-{step}", step), model="m")
             store.export(f"m@{step}", builder="b.py:build")
         store.add_target("prod", root / "base", models=["m"])
+        (root / CONFIG).write_text(OTHERS, encoding="utf-8")
+        store.add_target(
+            "conf", root / "other", models=["m"], policy="specific", config=root / CONFIG
+        )
     return True
 
 
@@ -158,20 +165,34 @@ def _command(root: Path, plant: str, run: Callable[[Store], object]) -> str:
     return "done"
 
 
+def oracles(root: Path, seed: int) -> list[Oracle]:
+    """Return who watches the two targets."""
+
+    def record(number: int) -> Files | None:
+        found: Files | None = call(partial(files, root, number))
+        return found
+
+    return [
+        Oracle(root / "base", record, seed),
+        Oracle(root / "other", record, seed, root / CONFIG),
+    ]
+
+
 deaths = st.one_of(st.just(0), st.integers(1, 12), st.integers(1, _MOST_STEPS))
 numbers = st.integers(1, VERSIONS)
+places = st.sampled_from(("prod", "conf"))
 
 
 class Machine(RuleBasedStateMachine):
     """A target and who watches it."""
 
-    plant = ""
     source = Path()
 
     def __init__(self) -> None:
         """Begin with a copy of the template."""
         super().__init__()
         self._directory = scratch()
+        self.oracles: list[Oracle] = []
         # The path is the one that the target was made with.
         self.root = self.source.parent / "root"
         shutil.rmtree(self.root, ignore_errors=True)
@@ -180,25 +201,19 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Count what was seen."""
-        COUNTS.looks += self.oracle.looks
-        COUNTS.switches += len(self.oracle.served)
+        for oracle in self.oracles:
+            COUNTS.looks += oracle.looks
+            COUNTS.switches += len(oracle.served)
         self._directory.cleanup()
 
     @initialize(seed=st.integers(0, 1 << 16))
     def begin(self, seed: int) -> None:
-        """Set the oracle to watch."""
-
-        def record(number: int) -> Files | None:
-            found: Files | None = call(partial(files, self.root, number))
-            return found
-
-        self.oracle = Oracle(self.root / "base", record, seed)
+        """Set the oracles to watch."""
+        self.oracles += oracles(self.root, seed)
 
     def _run(self, *runs: tuple[Callable[[Store], object], int]) -> None:
-        children = [
-            Watched(partial(_command, self.root, self.plant, run), death) for run, death in runs
-        ]
-        for end in watch(self.oracle, *children):
+        children = [Watched(partial(_command, self.root, "", run), death) for run, death in runs]
+        for end in watch(self.oracles, *children):
             COUNTS.commands += 1
             COUNTS.killed += end == "killed"
             COUNTS.done += end == "done"
@@ -211,15 +226,21 @@ class Machine(RuleBasedStateMachine):
         """Promote a version, against what speaks against it or not."""
         self._run((_promote(number, alias, insist=insist), death))
 
-    @rule(to=st.one_of(st.none(), numbers), death=deaths)
-    def rollback(self, to: int | None, death: int) -> None:
-        """Roll back, to the version before or to any."""
-        self._run((lambda store: store.rollback("prod", to=to), death))
+    @rule(number=numbers, label=st.sampled_from(("", *ALIASES)), death=deaths)
+    def name(self, number: int, label: str, death: int) -> None:
+        """Promote a version to the target with a config file, perhaps with a label."""
+        labels = [label] if label else []
+        self._run((lambda store: store.promote(f"m:{number}", "conf", labels=labels), death))
 
-    @rule(number=numbers, death=deaths)
-    def retire(self, number: int, death: int) -> None:
+    @rule(where=places, to=st.one_of(st.none(), numbers), death=deaths)
+    def rollback(self, where: str, to: int | None, death: int) -> None:
+        """Roll back, to the version before or to any."""
+        self._run((lambda store: store.rollback(where, to=to), death))
+
+    @rule(where=places, number=numbers, death=deaths)
+    def retire(self, where: str, number: int, death: int) -> None:
         """Take a version out."""
-        self._run((lambda store: store.retire("prod", number), death))
+        self._run((lambda store: store.retire(where, number), death))
 
     @rule(number=numbers, name=st.sampled_from(ALIASES), death=deaths)
     def alias(self, number: int, name: str, death: int) -> None:
@@ -246,18 +267,27 @@ class Machine(RuleBasedStateMachine):
             (lambda store: store.rollback("prod", to=second), deaths[1]),
         )
 
-    @precondition(lambda self: self.oracle.served)
+    @rule(first=numbers, second=numbers, label=st.sampled_from(ALIASES), death=deaths)
+    def named_at_once(self, first: int, second: int, label: str, death: int) -> None:
+        """Promote and go back at the target with a config file at the same time."""
+        COUNTS.together += 1
+        self._run(
+            (lambda store: store.promote(f"m:{first}", "conf", labels=[label]), death),
+            (lambda store: store.rollback("conf", to=second), 0),
+        )
+
     @rule()
     def restart(self) -> None:
         """Start the servers anew."""
         COUNTS.restarts += 1
-        self.oracle.restart()
+        for oracle in self.oracles:
+            oracle.restart()
 
     @invariant()
     def nothing_was_seen(self) -> None:
         """No server has seen what none may see."""
-        if hasattr(self, "oracle"):
-            assert not self.oracle.violations, self.oracle.violations[0]
+        for oracle in self.oracles:
+            assert not oracle.violations, f"{oracle.base.name}: {oracle.violations[0]}"
 
 
 def _promote(number: int, alias: str, *, insist: bool) -> Callable[[Store], object]:
@@ -268,14 +298,43 @@ def _promote(number: int, alias: str, *, insist: bool) -> Callable[[Store], obje
     return run
 
 
-def hunt(histories: str, steps: str, seed: str = "", plant: str = "") -> dict[str, Any]:
+SCRIPT: tuple[Callable[[Store], object], ...] = (
+    lambda store: store.promote("m:1", "prod"),
+    lambda store: store.promote("m:2", "prod"),
+    lambda store: store.rollback("prod"),
+    lambda store: store.promote("m:3", "prod"),
+    lambda store: store.retire("prod", 1),
+    lambda store: store.rollback("prod", to=1),
+    lambda store: store.retire("prod", 1),
+    lambda store: store.promote("m:1", "conf"),
+    lambda store: store.promote("m:1", "conf", labels=["stable"]),
+    lambda store: store.promote("m:2", "conf", labels=["stable"]),
+    lambda store: store.promote("m:2", "conf", labels=["stable"]),
+    lambda store: store.rollback("conf"),
+    lambda store: store.rollback("conf", to=1),
+)
+"""A history in which each mistake of `planted` about targets shows; some of it is refused."""
+
+
+def scripted(plant: str = "") -> list[str]:
+    """Run the script, with a mistake or without; return what the oracles have seen."""
+    with scratch() as directory:
+        root = Path(directory) / "root"
+        call(partial(template, root))
+        watching = oracles(root, 0)
+        for run in SCRIPT:
+            watch(watching, Watched(partial(_command, root, plant, run), 0))
+        assert plant or [oracle.served for oracle in watching] == [[1, 2, 1, 3, 1], [1, 2, 1]]
+        return [text for oracle in watching for text in oracle.violations]
+
+
+def hunt(histories: str, steps: str, seed: str = "") -> dict[str, Any]:
     """Run random histories of at most so many steps; return what was tried.
 
     Args:
         histories: how many.
         steps: how long each is at most.
         seed: not empty for other histories at each call.
-        plant: a mistake that each command makes, to test this test.
 
     Raises:
         AssertionError: a server saw what none may see; the history is in the notes.
@@ -284,14 +343,13 @@ def hunt(histories: str, steps: str, seed: str = "", plant: str = "") -> dict[st
         root = Path(directory) / "root"
         call(partial(template, root))
         Machine.source = root.rename(Path(directory) / "template")
-        Machine.plant = plant
         chosen = settings(
             max_examples=int(histories),
             stateful_step_count=int(steps),
             derandomize=not seed,
             database=None,
             deadline=None,
-            phases=(Phase.generate,) if plant else (Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
         run_state_machine_as_test(Machine, settings=chosen)

@@ -8,9 +8,11 @@ is a comparison of all its files with what the store has on record.
 import hashlib
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from tests.serving.rules import ModelConfig, Policy, Rules, version_number
+from tests.serving.rules import ConfigError, ModelConfig, Policy, Rules, version_number
+from tests.serving.server_configs import ParseError, parse
 
 Files = Mapping[str, str]
 """Path to SHA-256."""
@@ -29,8 +31,23 @@ class Oracle:
         served: the versions that were live, in order.
     """
 
-    def __init__(self, base: Path, record: Callable[[int], Files | None], seed: int) -> None:
-        """Watch a base path; ``record`` gives the files of a version, None if there is none."""
+    def __init__(
+        self,
+        base: Path,
+        record: Callable[[int], Files | None],
+        seed: int,
+        config: Path | None = None,
+    ) -> None:
+        """Watch a base path.
+
+        Args:
+            base: the directory.
+            record: gives the files of a version, None if there is none.
+            seed: of when the second server looks.
+            config: the file that tells the server what to serve, where it does not take the
+                highest number. There is one server then: one that looks late at labels that
+                somebody said were safe to move is lost, and that is not what is tested.
+        """
         self.base = base
         self.violations: list[str] = []
         self.looks = 0
@@ -39,17 +56,19 @@ class Oracle:
         self._known: dict[int, Files] = {}
         self._hashes: dict[tuple[int, int, int], str] = {}
         self._random = random.Random(seed)  # noqa: S311 - no secret
-        self._config = ModelConfig("m", base, Policy("latest"))
+        self._file, self._text = config, ""
+        self._config = ModelConfig("m", base, Policy("latest" if config is None else "specific"))
         self._eager, self._lazy = self._server(), self._server()
 
     def _server(self) -> Rules:
-        return Rules(self._load, [self._config])
+        return Rules(self._load, [replace(self._config, labels={})])
 
     def restart(self) -> None:
         """Let the servers start anew: they come up only if what is there loads."""
         had = bool(self._eager.status("m")) and self._live(self._eager) is not None
         self._eager, self._lazy = self._server(), self._server()
         self._eager.poll()
+        self._configure(self._config)
         if had and self._live(self._eager) is None:
             self.violations.append("a server that starts now has nothing to serve")
 
@@ -59,9 +78,42 @@ class Oracle:
         before = len(self.violations)
         self._ensure_whole()
         self._poll(self._eager)
-        if self._random.random() < 0.05:
+        if self._file is not None:
+            self._read(self._file)
+        elif self._random.random() < 0.05:
             self._poll(self._lazy)
         self.violations[before:] = [f"{text} (at: {moment})" for text in self.violations[before:]]
+
+    def _read(self, file: Path) -> None:
+        """Look at the config file, and let the server do what it says."""
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if text == self._text:
+            return
+        if not text:
+            self.violations.append("the config file is gone")
+        self._text = text
+        try:
+            found = [config for config in parse(text) if config.name == "m"]
+        except ParseError as error:
+            self.violations.append(f"the config file cannot be read: {error}")
+            return
+        if found:
+            self._configure(found[0])
+
+    def _configure(self, config: ModelConfig) -> None:
+        if self._file is None:
+            return
+        self._config = config
+        for number in {*config.policy.versions, *config.labels.values()}:
+            try:
+                self._load(self.base / str(number))
+            except LoadError as error:
+                self.violations.append(f"the config names {number}, which is not whole: {error}")
+        try:
+            self._eager.configure([config])
+        except ConfigError as error:
+            self.violations.append(f"the server refuses the config: {error}")
+        self._poll(self._eager)
 
     def _ensure_whole(self) -> None:
         try:
@@ -108,6 +160,8 @@ class Oracle:
                 raise LoadError("the store has no such version")
             # From now on the number stands for this content, whatever the store says later.
             self._known[number] = expected
+        if not path.is_dir():
+            raise LoadError("it is not there")
         found = {}
         for file in path.rglob("*"):
             if not file.is_dir():

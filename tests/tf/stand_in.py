@@ -10,13 +10,11 @@ to its protocol buffers.
 
 import argparse
 import base64
-import importlib.util
 import json
 import re
 import sys
 import threading
 import time
-import types
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,15 +24,10 @@ from typing import Any
 import grpc
 import numpy as np
 
-_found = importlib.util.find_spec("tensorflow")
-assert _found is not None
-assert _found.origin is not None
-TENSORFLOW = Path(_found.origin).parent
-_package = types.ModuleType("tensorflow")
-_package.__path__ = [str(TENSORFLOW)]
-sys.modules["tensorflow"] = _package
+from tests.serving.server_configs import ParseError, entries, parse, tensorflow_directory
 
-from google.protobuf import text_format  # noqa: E402
+TENSORFLOW = tensorflow_directory()
+
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import meta_graph_pb2  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
@@ -42,10 +35,9 @@ from tensorflow_serving.apis import (  # noqa: E402
     model_management_pb2,
     predict_pb2,
 )
-from tensorflow_serving.config import model_server_config_pb2  # noqa: E402
 
 from mstore.convert.worker.capi import Library, Session, StatusError  # noqa: E402
-from tests.serving.rules import ConfigError, ModelConfig, Policy, Rules  # noqa: E402
+from tests.serving.rules import ConfigError, ModelConfig, Rules  # noqa: E402
 
 _PATH = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -131,22 +123,6 @@ class Server:
             text = f"Could not find any versions of model {model}"
             raise RequestError(grpc.StatusCode.NOT_FOUND, text)
         return found
-
-
-def parse(text: str) -> list[ModelConfig]:
-    """Return the entries of a ``ModelServerConfig`` in text."""
-    return entries(text_format.Parse(text, model_server_config_pb2.ModelServerConfig()))
-
-
-def entries(config: Any) -> list[ModelConfig]:
-    found = []
-    for entry in config.model_config_list.config:
-        choice = entry.model_version_policy
-        kind = choice.WhichOneof("policy_choice") or "latest"
-        policy = Policy(kind, choice.latest.num_versions or 1, tuple(choice.specific.versions))
-        labels = dict(entry.version_labels)
-        found.append(ModelConfig(entry.name, Path(entry.base_path), policy, labels))
-    return found
 
 
 class GrpcAnswers:
@@ -376,7 +352,7 @@ def main() -> None:
             before = time.monotonic()
             try:
                 server.rules.configure(parse(flags.model_config_file.read_text()))
-            except (ConfigError, text_format.ParseError, OSError) as error:
+            except (ConfigError, ParseError, OSError) as error:
                 sys.stderr.write(f"{error}\n")
         server.rules.poll()
 
