@@ -626,6 +626,13 @@ class Store:
             return past.audit_at(self._context, place, at=at, model=model)
         return audit_op.audit_targets(self._context, place, model)
 
+    def doctor(self, where: StrPath, *, config: StrPath | None = None) -> "tuple[LintReport, ...]":
+        """Say all that is wrong with a target or a serving directory; see `mstore.ops.doctor`."""
+        from mstore.ops.doctor import doctor
+
+        place = None if config is None else Path(config)
+        return doctor(self._context, str(where), config=place, progress=self._context.progress)
+
     def lint(self, path: StrPath) -> "LintReport":
         """Tell what TensorFlow Serving would refuse of a SavedModel, a version or a base path.
 
@@ -751,6 +758,20 @@ def audit_without_store(path: StrPath, progress: Progress | None = None) -> Audi
     return audit_op.audit(Path(path), None, progress)
 
 
+def doctor_without_store(
+    path: StrPath, *, config: StrPath | None = None, progress: Progress | None = None
+) -> "tuple[LintReport, ...]":
+    """Say all that is wrong with a serving directory, without a store.
+
+    Raises:
+        InputError: ``path`` is not a directory.
+    """
+    from mstore.ops.doctor import doctor
+
+    place = None if config is None else Path(config)
+    return doctor(None, str(path), config=place, progress=progress)
+
+
 def lint(path: StrPath, progress: Progress | None = None) -> "LintReport":
     """Lint a directory; needs no store.
 
@@ -845,4 +866,4 @@ def _options(model: Any, **options: Any) -> "AddOptions":
     return AddOptions(model=model, **given)
 
 
-__all__ = ["AddOutcome", "Store", "audit_without_store", "lint"]
+__all__ = ["AddOutcome", "Store", "audit_without_store", "doctor_without_store", "lint"]

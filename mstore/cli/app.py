@@ -10,6 +10,7 @@ from mstore.cli.commands import (  # noqa: F401 - importing a command registers 
     audit,
     checkout,
     diff,
+    doctor,
     export,
     fsck,
     gc,

@@ -85,6 +85,25 @@ class Session:
         with store:
             return store.audits(where, at=at, model=model)
 
+    def doctor(self, where: str, config: Path | None) -> "tuple[LintReport, ...]":
+        """Look at a target or a directory, with the store where there is one.
+
+        Raises:
+            StoreNotFoundError: the store that is named is not there.
+            InputError: the directory is not there.
+        """
+        from mstore.store import doctor_without_store  # noqa: PLC0415 - loads SQLAlchemy
+
+        try:
+            store = self.store()
+        except StoreNotFoundError:
+            if self.settings.store_path() is not None:
+                raise
+            self.output.talk("no store is here: looking at what the directory says of itself")
+            return doctor_without_store(where, config=config, progress=self.progress)
+        with store:
+            return store.doctor(where, config=config)
+
     def lint(self, path: Path) -> "LintReport":
         """Lint a directory; no store is asked.
 

@@ -61,6 +61,23 @@ KINDS: Mapping[str, Severity] = MappingProxyType(
         "odd-name": "warning",
         "saved-model-in-base": "warning",
         "unservable-number": "error",
+        # what is around it: config file, ledger, disk, server
+        "config-absent-version": "error",
+        "config-base-missing": "warning",
+        "config-label-absent": "error",
+        "config-label-unlisted": "error",
+        "config-names-none": "error",
+        "config-no-platform": "error",
+        "config-relative-base": "error",
+        "config-unreadable": "error",
+        "foreign-version": "warning",
+        "missing-version": "error",
+        "modified-version": "error",
+        "no-space": "warning",
+        "not-served": "error",
+        "served-from-elsewhere": "warning",
+        "server-silent": "error",
+        "unfinished": "warning",
     }
 )
 """Each kind of finding with its severity.

@@ -14,6 +14,7 @@ class ModelEntry:
         policy: ``latest``, ``all`` or ``specific``; ``latest`` where nothing is said.
         versions: what ``specific`` names.
         labels: label to version.
+        platform: its ``model_platform``, or what stands for it.
     """
 
     name: str
@@ -21,6 +22,7 @@ class ModelEntry:
     policy: str = "latest"
     versions: tuple[int, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
+    platform: str = "tensorflow"
 
     @property
     def named(self) -> frozenset[int]:

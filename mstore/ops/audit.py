@@ -14,8 +14,10 @@ from mstore.domain.records import (
     VersionAudit,
 )
 from mstore.domain.serving_names import canonical_number, server_number
+from mstore.domain.targets import Site
 from mstore.errors import InputError, UnknownReferenceError
 from mstore.ops.compare_files import compare_files
+from mstore.ops.configuring import live_number
 from mstore.ops.context import Context
 from mstore.ops.deploying import find_site
 from mstore.ops.hashing import STATEMENT_PATH
@@ -79,7 +81,19 @@ def audit_targets(
         with reading(context.engine) as connection:
             chosen = sorted(paths) if model is None else [model]
             found = [find_site(connection, where, each) for each in chosen]
-    return tuple(replace(audit(site.base, context), target=site.name) for site in found)
+    return tuple(
+        _as_served(replace(audit(site.base, context), target=site.name), site) for site in found
+    )
+
+
+def _as_served(report: AuditReport, site: Site) -> AuditReport:
+    """Say of each version whether it is live, where a config file decides that."""
+    if site.policy != "specific" or site.target is None:
+        return report
+    model = next(m for m, path in site.target.paths.items() if Path(path) == site.base)
+    live = live_number(site, model)
+    versions = tuple(replace(item, live=item.version == live) for item in report.versions)
+    return replace(report, versions=versions)
 
 
 _MARKS = ("saved_model.pb", "saved_model.pbtxt", "variables", STATEMENT_PATH)

@@ -74,6 +74,7 @@ def read(text: str) -> dict[str, ModelEntry]:
             chosen[0] if chosen else "latest",
             tuple(_policy(config).specific.versions),
             {label.key: label.value for label in config.version_labels},
+            config.model_platform or ("tensorflow" if config.model_type else ""),
         )
     return found
 

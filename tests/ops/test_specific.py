@@ -100,6 +100,8 @@ def test_the_file_names_what_is_promoted_and_what_is_gone_back_to(
         shop.retire("prod", 3)
     assert shop.rollback("prod", to=1).restored
     assert there(tmp_path) == ["1", "2", "3"]
+    (report,) = shop.audits("prod")
+    assert [item.version for item in report.versions if item.live] == [1]
 
 
 def test_labels_move_in_two_calls_where_no_server_can_be_asked(shop: Store, tmp_path: Path) -> None:

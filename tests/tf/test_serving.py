@@ -109,6 +109,8 @@ def test_a_promotion_is_done_when_the_server_serves_what_was_recorded(place: Pla
     again = store.promote("net:2", "prod", wait=PATIENCE)
     assert not again.new
     assert again.served is not None
+    (report,) = store.doctor("prod")
+    assert report.all == ()
     back = store.rollback("prod", wait=PATIENCE)
     assert back.served is not None
     assert (back.version, back.served["parity"]) == (1, "passed")

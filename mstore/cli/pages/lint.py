@@ -1,9 +1,19 @@
 """The page of a lint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mstore.cli.output import Line, Page
 from mstore.domain.lint import LintFinding, LintReport
+
+
+def doctor_page(reports: Sequence[LintReport]) -> Page:
+    """Return the page of ``mstore doctor``: that of a lint for each base path."""
+    pages = [lint_page(report) for report in reports]
+    return Page(
+        [report.to_json() for report in reports],
+        tuple(item.kind for report in reports for item in report.all),
+        tuple(block for page in pages for block in page.blocks),
+    )
 
 
 def lint_page(report: LintReport) -> Page:
