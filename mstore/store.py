@@ -11,6 +11,7 @@ from mstore import disk
 from mstore.catalog.engine import connect
 from mstore.catalog.schema import ensure_current
 from mstore.domain import retention
+from mstore.domain.places import base_of
 from mstore.domain.programs import Program
 from mstore.domain.progress import NoProgress, Progress
 from mstore.domain.records import (
@@ -555,7 +556,7 @@ class Store:
         return targets_op.add_target(
             self._context,
             name,
-            Path(base),
+            base_of(os.fspath(base)),
             models=models,
             keep=keep,
             server=server,

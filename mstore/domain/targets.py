@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from mstore.domain.places import Base
 from mstore.domain.records import Deployment, Json
 
 Policy = Literal["latest", "specific"]
@@ -62,16 +62,16 @@ class Site:
     """The base path of one model.
 
     Attributes:
-        base: the directory, resolved.
+        base: the directory, resolved; or the prefix in a bucket.
         name: the target's name, or the directory itself.
         target: the target, or None for a plain directory.
     """
 
-    base: Path
+    base: Base
     name: str
     target: Target | None
 
-    def directory(self, number: int) -> Path:
+    def directory(self, number: int) -> Base:
         """Return where a version is."""
         return self.base / str(number)
 

@@ -1,10 +1,12 @@
 """Audit: which checkpoint is this, and is every byte still what it was? It changes nothing."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from mstore import disk
 from mstore.catalog import versions as version_queries
 from mstore.catalog.engine import reading
+from mstore.domain.places import Base, BucketPath, base_of
 from mstore.domain.progress import NoProgress, Progress
 from mstore.domain.records import (
     AuditReport,
@@ -77,12 +79,13 @@ def audit_targets(
     else:
         paths = paths_of(context, str(where))
         if paths is None:
-            return (audit(Path(where), context),)
+            return (audit_base(base_of(where), context),)
         with reading(context.engine) as connection:
             chosen = sorted(paths) if model is None else [model]
             found = [find_site(connection, where, each) for each in chosen]
     return tuple(
-        _as_served(replace(audit(site.base, context), target=site.name), site) for site in found
+        _as_served(replace(audit_base(site.base, context), target=site.name), site)
+        for site in found
     )
 
 
@@ -90,10 +93,47 @@ def _as_served(report: AuditReport, site: Site) -> AuditReport:
     """Say of each version whether it is live, where a config file decides that."""
     if site.policy != "specific" or site.target is None:
         return report
-    model = next(m for m, path in site.target.paths.items() if Path(path) == site.base)
+    model = next(m for m, path in site.target.paths.items() if base_of(path) == site.base)
     live = live_number(site, model)
     versions = tuple(replace(item, live=item.version == live) for item in report.versions)
     return replace(report, versions=versions)
+
+
+def audit_base(base: Base, context: Context) -> AuditReport:
+    """Audit a directory, or what is in a bucket, by a copy that is removed again."""
+    if isinstance(base, Path):
+        return audit(base, context)
+    from mstore.serving import bucket  # noqa: PLC0415 - an extra
+
+    disk.sweep(context.tmp)
+    with disk.os_errors(f"auditing {base} failed"), disk.work_directory(context.tmp) as work:
+        for name in bucket.objects(base):
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise InputError(f"{base} has an object with the name {name!r}")
+            (work / path).parent.mkdir(parents=True, exist_ok=True)
+            output = disk.NewFile(work / path)
+            try:
+                for part in bucket.read(base, name):
+                    output.write(part)
+            finally:
+                output.close()
+        report = audit(work, context)
+    versions = tuple(
+        replace(
+            item, path=str(base / Path(item.path).name), deployment=_placed(context, base, item)
+        )
+        for item in report.versions
+    )
+    return replace(report, path=str(base), versions=versions)
+
+
+def _placed(context: Context, base: BucketPath, item: VersionAudit) -> Deployment | None:
+    with reading(context.engine) as connection:
+        found = version_queries.find_deployments(
+            connection, path=str(base / Path(item.path).name), limit=1
+        )
+    return found[0] if found else None
 
 
 _MARKS = ("saved_model.pb", "saved_model.pbtxt", "variables", STATEMENT_PATH)

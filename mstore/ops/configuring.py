@@ -12,6 +12,7 @@ from pathlib import Path
 from mstore import disk
 from mstore.catalog.versions import VersionRow
 from mstore.domain.model_configs import ModelEntry, Selection
+from mstore.domain.places import Base
 from mstore.domain.targets import Site
 from mstore.errors import ConflictError, Error, InputError, PartialError
 from mstore.ops.confirming import Watch
@@ -32,7 +33,7 @@ class ConfigFile:
     """
 
     path: Path
-    base: Path
+    base: Base
     model: str
 
     @classmethod

@@ -1,6 +1,8 @@
 """What promote, rollback and retire share: where they act, and how it comes into the ledger."""
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
 from mstore.catalog.versions import VersionRow
 from mstore.domain.canonical import canonical
+from mstore.domain.places import Base, BucketPath, base_of
 from mstore.domain.records import Deployment, Event, FileRecord, Version
 from mstore.domain.targets import Placed, Site, replay
 from mstore.errors import UnknownReferenceError, UsageError
@@ -53,8 +56,11 @@ def find_site(connection: sa.Connection, where: str | Path, model: str | None) -
                 candidates=sorted(target.paths),
                 hint=f"it serves {', '.join(sorted(target.paths))}; see: mstore target list",
             )
-        return Site(Path(target.paths[model]), target.name, target)
-    path = Path(where)
+        return Site(base_of(target.paths[model]), target.name, target)
+    path = base_of(where)
+    if isinstance(path, BucketPath):
+        owner = targets.find_targets(connection, path=str(path))
+        return Site(path, owner[0].name if owner else str(path), owner[0] if owner else None)
     known = [target.name for target in targets.find_targets(connection)]
     if known and isinstance(where, str) and "/" not in where and not path.exists():
         raise UnknownReferenceError(
@@ -68,18 +74,33 @@ def find_site(connection: sa.Connection, where: str | Path, model: str | None) -
     return Site(base, found[0].name if found else str(base), found[0] if found else None)
 
 
-def history(connection: sa.Connection, base: Path) -> list[Deployment]:
+def history(connection: sa.Connection, base: Base) -> list[Deployment]:
     """Return the events of a base path, the first first."""
     found = ledger.find_deployments(connection, base=str(base))
-    return [item for item in reversed(found) if Path(item.path).parent == base]
+    return [item for item in reversed(found) if base_of(item.path).parent == base]
 
 
-def placed(connection: sa.Connection, base: Path) -> Placed:
+def hold(context: Context, base: Base) -> AbstractContextManager[None]:
+    """Hold a base path against other commands; a bucket only against those of this store.
+
+    Raises:
+        StoreLockedError: another process holds it for too long.
+    """
+    if isinstance(base, Path):
+        return disk.locked(base)
+    name = hashlib.sha256(str(base).encode()).hexdigest()[:32]
+    place = context.root / "locks" / name
+    for directory in (place.parent, place):
+        disk.make_directory(directory)
+    return disk.locked(place)
+
+
+def placed(connection: sa.Connection, base: Base) -> Placed:
     """Return what the ledger says is in a base path."""
     return replay(history(connection, base))
 
 
-def put(context: Context, row: VersionRow, base: Path) -> bool:
+def put(context: Context, row: VersionRow, base: Base) -> bool:
     """Write a version into a base path whose lock is held; False if it was there already.
 
     Raises:
@@ -88,7 +109,7 @@ def put(context: Context, row: VersionRow, base: Path) -> bool:
     """
     version = row.version
     manifest = context.manifest(row.manifest)
-    elsewhere = _elsewhere(context, row, base)
+    elsewhere = _elsewhere(context, row, base) if isinstance(base, Path) else []
     context.progress.start(f"publishing {version.model}:{version.version}", version.bytes)
     try:
         with context.reader() as reader:
@@ -115,7 +136,8 @@ def _elsewhere(context: Context, row: VersionRow, base: Path) -> list[Path]:
     device = base.stat().st_dev
     with reading(context.engine) as connection:
         known = ledger.paths_of(connection, row.seq)
-    found = [Path(path) for path in known if Path(path).parent != base]
+    places = [base_of(path) for path in known]
+    found = [path for path in places if isinstance(path, Path) and path.parent != base]
     return [path for path in found if _device(path) == device][:_SIBLINGS]
 
 
@@ -126,8 +148,12 @@ def _device(path: Path) -> int | None:
         return None
 
 
-def is_version(path: Path, files: tuple[FileRecord, ...]) -> bool:
+def is_version(path: Base, files: tuple[FileRecord, ...]) -> bool:
     """Return whether a directory holds exactly these files."""
+    if isinstance(path, BucketPath):
+        from mstore.serving import bucket  # noqa: PLC0415 - an extra
+
+        return bucket.is_version(path, files)
     found = {str(file.relative_to(path)): file for file in path.rglob("*") if not file.is_dir()}
     if set(found) != {file.path for file in files}:
         return False

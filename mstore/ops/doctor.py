@@ -18,6 +18,7 @@ from mstore.domain.lint_target import (
     silent_server,
 )
 from mstore.domain.model_configs import ModelEntry
+from mstore.domain.places import Base, BucketPath, base_of
 from mstore.domain.progress import Progress
 from mstore.domain.servers import ServerAddress
 from mstore.domain.targets import Site, TargetState
@@ -57,9 +58,11 @@ def doctor(
         InputError: the directory is not there.
         UnknownReferenceError: there is no such target or directory.
     """
+    base = base_of(where)
     if context is None:
-        return (_report(None, Path(where), None, config, progress),)
-    if paths_of(context, where) is None and not Path(where).is_dir():
+        return (_report(None, base, None, config, progress),)
+    named = paths_of(context, where) is not None or isinstance(base, BucketPath)
+    if not named and not Path(where).is_dir():
         states(context, where)  # says that it is no target either, and which there are
         raise InputError(f"{where} does not exist", hint="name a target or a serving directory")
     return tuple(
@@ -70,11 +73,16 @@ def doctor(
 
 def _report(
     context: Context | None,
-    base: Path,
+    base: Base,
     state: TargetState | None,
     config: Path | None,
     progress: Progress | None,
 ) -> LintReport:
+    if isinstance(base, BucketPath):
+        raise InputError(
+            f"{base} is in a bucket, which is not looked into here",
+            hint=f"hold its bytes against the store: mstore audit {base}",
+        )
     report = lint(base, progress)
     there = set(numbers(base))
     found: list[LintFinding] = list(lint_space(str(base), _largest(base), _free(base)))

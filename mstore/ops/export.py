@@ -15,6 +15,7 @@ from mstore.catalog.checkpoints import CheckpointRow
 from mstore.catalog.engine import reading, writing
 from mstore.catalog.versions import VersionRow
 from mstore.domain.canonical import canonical
+from mstore.domain.places import base_of
 from mstore.domain.records import Event, FileRecord, Version
 from mstore.errors import Error, InputError
 from mstore.objects.manifest import Manifest
@@ -45,7 +46,8 @@ def export(context: Context, reference: str, options: ExportOptions) -> Version:
         ConflictError: the base path has no number left.
     """
     row = find_checkpoint(context, reference)
-    if options.to is not None and options.to.exists() and not options.to.is_dir():
+    to = None if options.to is None else base_of(options.to)
+    if isinstance(to, Path) and to.exists() and not to.is_dir():
         raise InputError(f"{options.to} is not a directory", hint="name the base path")
     disk.sweep(context.tmp)
     with (
@@ -180,7 +182,7 @@ class _Commit:
         """Return the least number that is free in the base path."""
         if self.options.to is None:
             return 1
-        return max(max(numbers(self.options.to), default=0) + 1, 1)
+        return max(max(numbers(base_of(self.options.to)), default=0) + 1, 1)
 
     def _record(self, version: Version, manifest: bytes, parent: str | None) -> bytes:
         sources = {

@@ -23,7 +23,15 @@ from mstore.errors import (
 from mstore.ops.configuring import ConfigFile, lead, live_number
 from mstore.ops.confirming import Watch, watch_site
 from mstore.ops.context import Context
-from mstore.ops.deploying import Move, find_site, history, put, record_moves, same_version
+from mstore.ops.deploying import (
+    Move,
+    find_site,
+    history,
+    hold,
+    put,
+    record_moves,
+    same_version,
+)
 from mstore.ops.resolve import resolve_version
 from mstore.ops.unfinished import Plan, carry_out, finish
 from mstore.ops.welcome import REASONS, ensure_welcome
@@ -103,7 +111,7 @@ def promote_row(
         error.hint += "; nothing was done: where it starts only afterwards, add --no-wait"
         raise
     try:
-        with disk.os_errors(f"publishing in {site.base} failed"), disk.locked(site.base):
+        with disk.os_errors(f"publishing in {site.base} failed"), hold(context, site.base):
             return _promote(context, row, site, options, watch)
     finally:
         if watch is not None:
@@ -232,7 +240,7 @@ def ensure_base(site: Site) -> None:
     Raises:
         InputError: it is a file, or a target's is gone.
     """
-    if site.target is not None and not site.base.is_dir():
+    if site.target is not None and isinstance(site.base, Path) and not site.base.is_dir():
         raise InputError(
             f"the base path {site.base} of the target {site.name} is not there",
             hint=f"is its file system mounted? If it is to be made anew: mkdir {site.base}",

@@ -1,12 +1,11 @@
 """Go back to an earlier version by the config file of a target, with the policy ``specific``."""
 
-from pathlib import Path
-
 from mstore import disk
 from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading
 from mstore.catalog.versions import VersionRow
 from mstore.domain.model_configs import selections
+from mstore.domain.places import base_of
 from mstore.domain.records import Deployment
 from mstore.domain.servers import Confirmation
 from mstore.domain.targets import PRESENT, Rollback, Site
@@ -15,7 +14,7 @@ from mstore.errors import UnknownReferenceError as UnknownError
 from mstore.ops.configuring import ConfigFile, lead, live_number
 from mstore.ops.confirming import watch_site
 from mstore.ops.context import Context
-from mstore.ops.deploying import Move, history, is_version, put, record_moves
+from mstore.ops.deploying import Move, history, hold, is_version, put, record_moves
 from mstore.ops.unfinished import finish
 from mstore.serving.publish import numbers
 
@@ -41,10 +40,10 @@ def rollback_by_config(
         PartialError: the server does not answer, or there is none, and the labels wait.
     """
     assert site.target is not None  # noqa: S101 - a policy is a target's
-    model = next(m for m, path in site.target.paths.items() if Path(path) == site.base)
+    model = next(m for m, path in site.target.paths.items() if base_of(path) == site.base)
     config = ConfigFile.of(site, model)
     assert config is not None  # noqa: S101 - so is a config file
-    with disk.os_errors(f"rolling back {site.base} failed"), disk.locked(site.base):
+    with disk.os_errors(f"rolling back {site.base} failed"), hold(context, site.base):
         finish(context, site)
         live = live_number(site, model)
         if live is None:

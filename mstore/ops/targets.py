@@ -11,6 +11,7 @@ from mstore.catalog import targets
 from mstore.catalog import versions as ledger
 from mstore.catalog.engine import reading, writing
 from mstore.domain.names import check_name
+from mstore.domain.places import Base, base_of
 from mstore.domain.records import Deployment
 from mstore.domain.servers import ServerAddress
 from mstore.domain.targets import Policy, Site, Target, TargetState, replay
@@ -24,7 +25,7 @@ from mstore.serving.publish import prepare_base
 def add_target(
     context: Context,
     name: str,
-    base: Path,
+    base: Base,
     *,
     models: Sequence[str],
     keep: int | None = None,
@@ -59,9 +60,11 @@ def add_target(
         raise UsageError("a target serves one or more models", hint="name each once: --model NAME")
     if keep is not None and keep < 1:
         raise UsageError(f"a target keeps 1 or more versions, not {keep}")
-    if base.exists() and not base.is_dir():
-        raise InputError(f"{base} is not a directory", hint="name the directory of the versions")
-    base = base.resolve()
+    base = base_of(base)
+    if isinstance(base, Path):
+        if base.exists() and not base.is_dir():
+            raise InputError(f"{base} is not a directory", hint="name that of the versions")
+        base = base.resolve()
     paths = {model: str(base if len(models) == 1 else base / model) for model in models}
     if (policy == "specific") != (config is not None):
         raise UsageError(
@@ -86,7 +89,7 @@ def add_target(
             )
     # A server that is told of a base path that is not there updates nothing else either.
     for path in paths.values():
-        prepare_base(Path(path))
+        prepare_base(base_of(path))
     with disk.os_errors("recording the target failed"), writing(context.engine) as connection:
         _ensure_free(target, targets.find_targets(connection))
         keys = {model: queries.ensure_model(connection, model) for model in models}
@@ -208,14 +211,14 @@ def _every(context: Context) -> list[tuple[Site, str | None, list[Deployment]]]:
     """Return every base path that is a target's or that the ledger has events of."""
     with reading(context.engine) as connection:
         known = targets.find_targets(connection)
-        past: dict[Path, list[Deployment]] = {}
+        past: dict[Base, list[Deployment]] = {}
         for item in reversed(ledger.find_deployments(connection)):
-            past.setdefault(Path(item.path).parent, []).append(item)
+            past.setdefault(base_of(item.path).parent, []).append(item)
     owners = {
-        Path(path): (target, model) for target in known for model, path in target.paths.items()
+        base_of(path): (target, model) for target in known for model, path in target.paths.items()
     }
     found: list[tuple[Site, str | None, list[Deployment]]] = []
-    for base in sorted(owners.keys() | past.keys()):
+    for base in sorted(owners.keys() | past.keys(), key=str):
         target, model = owners.get(base, (None, None))
         events = past.get(base, [])
         if model is None and events:
@@ -224,8 +227,8 @@ def _every(context: Context) -> list[tuple[Site, str | None, list[Deployment]]]:
     return found
 
 
-def paths_of(context: Context, where: str) -> Mapping[str, Path] | None:
+def paths_of(context: Context, where: str) -> Mapping[str, Base] | None:
     """Return the base paths of a target by model; None where it is no target's name."""
     with reading(context.engine) as connection:
         found = targets.find_targets(connection, name=where)
-    return {model: Path(path) for model, path in found[0].paths.items()} if found else None
+    return {model: base_of(path) for model, path in found[0].paths.items()} if found else None

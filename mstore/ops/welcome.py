@@ -1,6 +1,7 @@
 """What speaks against placing a version in a base path; each reason has a word to override it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -96,6 +97,6 @@ def _signatures(
             if rows:
                 return rows[0].version.signatures
     path = site.directory(number)
-    if not (path / "saved_model.pb").is_file():
+    if not isinstance(path, Path) or not (path / "saved_model.pb").is_file():
         return {}
     return read_saved_model(path).signatures

@@ -5,6 +5,7 @@ from pathlib import Path
 from mstore import disk
 from mstore.catalog.engine import reading
 from mstore.domain.names import check_tag
+from mstore.domain.places import base_of
 from mstore.domain.records import Deployment
 from mstore.domain.servers import Confirmation
 from mstore.domain.targets import PRESENT, Rollback, Site, replay
@@ -12,7 +13,7 @@ from mstore.errors import ConflictError, Error, InputError, RefusedError, Unknow
 from mstore.ops.configuring import ConfigFile
 from mstore.ops.confirming import Watch, confirm_return, watch_site
 from mstore.ops.context import Context
-from mstore.ops.deploying import find_site, history
+from mstore.ops.deploying import find_site, history, hold
 from mstore.ops.returning import ensure_unchanged, rollback_by_config, wanted_row
 from mstore.ops.unfinished import Plan, carry_out, finish, version_row
 from mstore.serving.publish import numbers
@@ -58,7 +59,7 @@ def rollback(
     disk.sweep(context.tmp)
     if site.policy == "specific":
         return rollback_by_config(context, site, to, message, alias, confirm)
-    with disk.os_errors(f"rolling back {site.base} failed"), disk.locked(site.base):
+    with disk.os_errors(f"rolling back {site.base} failed"), hold(context, site.base):
         done = finish(context, site)
         plan = None if done is None else done.plan
         if plan is None or plan.verb != "rollback" or to not in {None, plan.to}:
@@ -139,7 +140,7 @@ def _model_of(past: list[Deployment], live: int, site: Site) -> str:
         return models.pop()
     if site.target is not None:
         for model, path in site.target.paths.items():
-            if Path(path) == site.base:
+            if base_of(path) == site.base:
                 return model
     raise UnknownReferenceError(
         f"this store has put nothing into {site.base}",
@@ -194,7 +195,7 @@ def retire(
         site = find_site(connection, where, model)
     _ensure_there(site)
     disk.sweep(context.tmp)
-    with disk.os_errors(f"retiring from {site.base} failed"), disk.locked(site.base):
+    with disk.os_errors(f"retiring from {site.base} failed"), hold(context, site.base):
         done = finish(context, site)
         if done is None or done.plan.verb != "retire" or number not in done.plan.leave:
             done = carry_out(context, site, _retirement(context, site, (number,), message))
@@ -257,7 +258,7 @@ def keep_only(context: Context, site: Site, keep: int) -> None:
 
 
 def _ensure_there(site: Site) -> None:
-    if not site.base.is_dir():
+    if isinstance(site.base, Path) and not site.base.is_dir():
         raise InputError(
             f"{site.base} is not there" if not site.base.exists() else f"{site.base} is a file",
             hint="name a target or a serving directory; see: mstore target list",

@@ -6,8 +6,11 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any
 
 from mstore import disk
+from mstore.domain.places import Base, BucketPath
 from mstore.domain.records import FileRecord
 from mstore.domain.serving_names import server_number
 from mstore.errors import ConflictError, DamagedStoreError, InputError
@@ -34,11 +37,14 @@ class FileToPlace:
     siblings: Sequence[Path] = ()
 
 
-def numbers(base: Path) -> dict[int, list[str]]:
+def numbers(base: Base) -> dict[int, list[str]]:
     """Return what a server would take for versions: number to the names that parse to it.
 
     A base path that does not exist has none.
     """
+    if isinstance(base, BucketPath):
+        there: dict[int, list[str]] = _bucket().numbers(base)
+        return there
     try:
         names = sorted(path.name for path in base.iterdir())
     except FileNotFoundError:
@@ -51,13 +57,22 @@ def numbers(base: Path) -> dict[int, list[str]]:
     return found
 
 
-def prepare_base(base: Path) -> None:
+def _bucket() -> "ModuleType":
+    from mstore.serving import bucket  # noqa: PLC0415 - which imports this module, for buckets alone
+
+    return bucket
+
+
+def prepare_base(base: Base) -> None:
     """Create the base path if need be.
 
     Raises:
         InputError: it is a file.
-        SystemIOError: it cannot be created.
+        SystemIOError: it cannot be created, or the bucket cannot be used.
     """
+    if isinstance(base, BucketPath):
+        _bucket().prepare_base(base)
+        return
     if base.exists() and not base.is_dir():
         raise InputError(f"{base} is not a directory", hint="name the directory above the versions")
     with disk.os_errors(f"the base path {base} cannot be made"):
@@ -87,10 +102,10 @@ def place(
 
 
 def place_locked(
-    base: Path,
+    base: Base,
     number: int,
     files: Sequence[FileToPlace],
-    same: Callable[[Path], bool],
+    same: Callable[[Any], bool],
     advance: Callable[[int], None],
 ) -> bool:
     """Publish a version as ``base/number``; the caller holds the lock of ``base``.
@@ -114,6 +129,8 @@ def place_locked(
         DamagedStoreError: the bytes do not have their SHA-256.
         SystemIOError: the system refused.
     """
+    if isinstance(base, BucketPath):
+        return bool(_bucket().place(base, number, files, same, advance))
     with disk.os_errors(f"publishing {base / str(number)} failed"):
         disk.sweep(base, min_age=0)
         if _occupied(base, number, same):
@@ -131,7 +148,7 @@ def place_locked(
     return True
 
 
-def withdraw(base: Path, chosen: Sequence[int]) -> None:
+def withdraw(base: Base, chosen: Sequence[int]) -> None:
     """Take versions out of sight of a server, one after the other; the caller holds the lock.
 
     Each leaves by one rename to a name that no server reads as a number. A server has what it
@@ -144,6 +161,9 @@ def withdraw(base: Path, chosen: Sequence[int]) -> None:
     Raises:
         SystemIOError: the system refused; those before have left.
     """
+    if isinstance(base, BucketPath):
+        _bucket().withdraw(base, chosen)
+        return
     with disk.os_errors(f"taking versions out of {base} failed"):
         disk.sweep(base, min_age=0)
         with disk.work_directory(base) as work:
