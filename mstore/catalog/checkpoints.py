@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -138,6 +139,32 @@ def manifests(connection: sa.Connection) -> list[tuple[int, str, bytes]]:
     query = query.where(checkpoints.c.pruned_at.is_(None))
     rows = connection.execute(query.order_by(checkpoints.c.seq))
     return [(row.seq, row.id, row.manifest) for row in rows]
+
+
+def manifests_by_run(connection: sa.Connection) -> list[list[bytes]]:
+    """Return the manifests of each run, the newest run and the newest step first.
+
+    Of a step that was replaced, the replaced checkpoints come after the one that counts. Those that
+    were pruned are left out.
+    """
+    columns = (checkpoints.c.run, checkpoints.c.manifest)
+    rows = connection.execute(
+        sa.select(*columns)
+        .where(checkpoints.c.pruned_at.is_(None))
+        .order_by(
+            checkpoints.c.run.desc(),
+            checkpoints.c.step.desc(),
+            checkpoints.c.superseded,
+            checkpoints.c.seq.desc(),
+        )
+    )
+    return [[row.manifest for row in group] for _, group in groupby(rows, key=lambda r: r.run)]
+
+
+def set_stored_bytes(connection: sa.Connection, records: Sequence[bytes], size: int) -> None:
+    """Say how large the pack is now in which checkpoints with these records were added."""
+    values = sa.update(checkpoints).values(stored_bytes=size)
+    connection.execute(values.where(checkpoints.c.record.in_(records)))
 
 
 def set_tag(connection: sa.Connection, model: int, name: str, checkpoint: int) -> None:

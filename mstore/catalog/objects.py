@@ -1,8 +1,8 @@
 """Where objects stand: the index over all packs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -37,6 +37,10 @@ class Placed(Protocol):
     def raw(self) -> int:
         """Bytes of the object."""
 
+    @property
+    def base(self) -> bytes | None:
+        """Id of the object that it is the difference to."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRow:
@@ -49,6 +53,7 @@ class ObjectRow:
     offset: int
     stored: int
     raw: int
+    base: bytes | None = None
 
 
 _ROW = (
@@ -59,6 +64,7 @@ _ROW = (
     objects.c.offset,
     objects.c.stored,
     objects.c.raw,
+    objects.c.base,
 )
 
 
@@ -94,6 +100,28 @@ def placed(connection: sa.Connection) -> set[bytes]:
     return set(connection.scalars(sa.select(objects.c.id)))
 
 
+def bases(connection: sa.Connection) -> dict[bytes, bytes]:
+    """Return the base of each object that is stored as a difference."""
+    query = sa.select(objects.c.id, objects.c.base).where(objects.c.base.is_not(None))
+    return {row.id: row.base for row in connection.execute(query)}
+
+
+def base_of(connection: sa.Connection, key: bytes) -> bytes | None:
+    """Return the base of an object, None where it has none."""
+    return connection.scalar(sa.select(objects.c.base).where(objects.c.id == key))
+
+
+def with_bases(needed: sa.Select[tuple[bytes]]) -> sa.Select[Any]:
+    """Return the ids that a query selects and those of all their bases, and of the bases' bases.
+
+    This is the rule by which a base lives: what needs an object needs these as well.
+    """
+    found = needed.cte("needed", recursive=True)
+    known = objects.c.base.is_not(None)
+    deeper = sa.select(objects.c.base).join(found, found.c[0] == objects.c.id).where(known)
+    return sa.select(found.union(deeper).c[0])
+
+
 def packs_of(connection: sa.Connection, ids: Iterable[bytes]) -> set[str]:
     """Return the names of the packs that hold these objects."""
     found: set[str] = set()
@@ -119,13 +147,55 @@ def forget_packs(connection: sa.Connection, names: Iterable[str]) -> None:
 
 def add_pack(
     connection: sa.Connection, name: str, size: int, entries: Iterable[Placed], at: str
+) -> int:
+    """Record a pack and its objects; an object that another pack holds already stays there.
+
+    Returns:
+        The key of the pack.
+    """
+    seq = _insert_pack(connection, name, size, at)
+    add_objects(connection, seq, entries)
+    return seq
+
+
+def _insert_pack(connection: sa.Connection, name: str, size: int, at: str) -> int:
+    values = sa.insert(packs).values(name=name, bytes=size, created_at=at)
+    key = connection.execute(values).inserted_primary_key
+    assert key is not None  # noqa: S101 - SQLAlchemy returns it for a single row
+    return int(key[0])
+
+
+def move_objects(
+    connection: sa.Connection, old: str, name: str, size: int, entries: Iterable[Placed], at: str
 ) -> None:
-    """Record a pack and its objects; an object that another pack holds already stays there."""
-    seq = connection.execute(
-        sa.insert(packs).values(name=name, bytes=size, created_at=at)
-    ).inserted_primary_key
-    assert seq is not None  # noqa: S101 - SQLAlchemy returns it for a single row
-    add_objects(connection, seq[0], entries)
+    """Put a pack in the place of another one that holds the same objects, which is forgotten.
+
+    Objects of the old pack that the new one lacks are forgotten with it.
+    """
+    seq = _insert_pack(connection, name, size, at)
+    before = connection.scalar(sa.select(packs.c.seq).where(packs.c.name == old))
+    values = ("kind", "codec", "offset", "stored", "raw", "base")
+    moved = sa.update(objects).where(
+        objects.c.id == sa.bindparam("at_id"), objects.c.pack == before
+    )
+    rows = [{"at_id": e.id, **{key: getattr(e, key) for key in values}} for e in entries]
+    if rows:
+        connection.execute(moved.values(pack=seq), rows)
+    forget_packs(connection, [old])
+
+
+def tried(connection: sa.Connection) -> dict[bytes, bytes]:
+    """Return objects that stay as they are, and the base with which they would not be smaller."""
+    query = sa.select(objects.c.id, objects.c.tried).where(objects.c.tried.is_not(None))
+    return {row.id: row.tried for row in connection.execute(query)}
+
+
+def note_tried(connection: sa.Connection, found: Mapping[bytes, bytes]) -> None:
+    """Write down with which bases objects would not be smaller."""
+    values = sa.update(objects).where(objects.c.id == sa.bindparam("at_id"))
+    rows = [{"at_id": key, "base_tried": base} for key, base in found.items()]
+    if rows:
+        connection.execute(values.values(tried=sa.bindparam("base_tried")), rows)
 
 
 def pack_keys(connection: sa.Connection) -> list[tuple[int, str]]:
@@ -153,6 +223,7 @@ def add_objects(connection: sa.Connection, pack: int, entries: Iterable[Placed])
             "offset": entry.offset,
             "stored": entry.stored,
             "raw": entry.raw,
+            "base": entry.base,
         }
         for entry in entries
     ]

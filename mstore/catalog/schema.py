@@ -9,10 +9,10 @@ import mstore
 from mstore.catalog.engine import reading, writing
 from mstore.errors import StoreVersionError
 
-HEAD = "0008"
+HEAD = "0009"
 """Revision of the newest migration; a test holds it against the scripts."""
 
-KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD})
+KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", HEAD})
 """Revisions that this program can bring up to `HEAD`."""
 
 

@@ -42,6 +42,8 @@ objects = Table(
     Column("offset", BigInteger, nullable=False),
     Column("stored", BigInteger, nullable=False),
     Column("raw", BigInteger, nullable=False),
+    Column("base", LargeBinary(32)),
+    Column("tried", LargeBinary(32)),
     sqlite_with_rowid=False,
 )
 

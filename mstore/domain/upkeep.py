@@ -19,6 +19,8 @@ class Damage:
         checkpoints: ids of the checkpoints that need it.
         versions: versions that need it, as references.
         programs: ids of the programs that need it.
+        base: id of the object that it is a difference to, where that is damaged or missing and it
+            is sound itself.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Damage:
     checkpoints: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    base: str | None = None
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -41,6 +44,7 @@ class Damage:
             "checkpoints": list(self.checkpoints),
             "versions": list(self.versions),
             "programs": list(self.programs),
+            "base": self.base,
         }
 
 
@@ -249,19 +253,29 @@ class PruneReport:
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a garbage collection removed.
+    """What a garbage collection removed and packed.
 
     Attributes:
         removed: names of packs that nothing referred to.
         bytes: their size.
         young: how many more there are that were written too lately to be removed.
-        dry_run: whether they were only counted.
+        dry_run: whether they were only counted, and the other numbers estimated.
+        rewritten: packs that were written again since they became smaller.
+        deltas: chunks that became differences to those of a newer step.
+        before: bytes of the rewritten packs before; of a dry run, of what would be tried.
+        after: their bytes now.
+        damaged: names of packs that stay as they are since something in them is damaged.
     """
 
     removed: tuple[str, ...]
     bytes: int
     young: int
     dry_run: bool
+    rewritten: int = 0
+    deltas: int = 0
+    before: int = 0
+    after: int = 0
+    damaged: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -270,4 +284,9 @@ class GcReport:
             "bytes": self.bytes,
             "young": self.young,
             "dry_run": self.dry_run,
+            "rewritten": self.rewritten,
+            "deltas": self.deltas,
+            "before": self.before,
+            "after": self.after,
+            "damaged": list(self.damaged),
         }

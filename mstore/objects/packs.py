@@ -14,7 +14,7 @@ The name of a pack is the checksum in its footer, in hex.
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +22,20 @@ from blake3 import blake3
 
 from mstore import disk
 from mstore.errors import DamagedStoreError
+from mstore.objects import planes
 
 CHUNK: Final = 1
 MANIFEST: Final = 2
 RECORD: Final = 3
 RAW: Final = 0
+"""As it is."""
+PLANES: Final = 1
+"""See `mstore.objects.planes`."""
+DELTA: Final = 2
+"""The same, as the difference to another object, its base."""
+
+MOST_BASES: Final = 32
+"""Longest chain of bases that a reader follows; writers make shorter ones."""
 
 HEADER = b"MSTORE-PACK\0" + (1).to_bytes(4, "little")
 _END = b"MSTORE-PACK-END\0"
@@ -41,10 +50,12 @@ class Entry:
     Attributes:
         id: BLAKE3 of the object's bytes, 32 bytes.
         kind: `CHUNK`, `MANIFEST` or `RECORD`.
-        codec: `RAW`, the only one there is so far.
+        codec: `RAW`, `PLANES` or `DELTA`.
         offset: first byte in the pack.
         stored: bytes in the pack.
         raw: bytes of the object itself.
+        base: id of the object that a `DELTA` is the difference to; else None. It stands at the
+            beginning of the stored bytes and not in the index.
     """
 
     id: bytes
@@ -53,6 +64,7 @@ class Entry:
     offset: int
     stored: int
     raw: int
+    base: bytes | None = None
 
 
 def object_id(data: bytes | bytearray | memoryview) -> bytes:
@@ -81,11 +93,20 @@ class PackWriter:
         known = self.entries.get(key)
         if known is not None:
             return known
-        # Nothing is compressed: a frame has bits that can flip and still give the same object.
         entry = Entry(key, kind, RAW, self._file.size, len(data), len(data))
         self._file.write(data)
         self.entries[key] = entry
         return entry
+
+    def add_stored(self, entry: Entry, stored: bytes) -> Entry:
+        """Append an object as it is stored elsewhere, or as `planes.encode` returned it."""
+        known = self.entries.get(entry.id)
+        if known is not None:
+            return known
+        placed = replace(entry, offset=self._file.size, stored=len(stored))
+        self._file.write(stored)
+        self.entries[entry.id] = placed
+        return placed
 
     def add_all(self, kind: int, objects: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
         """Append those objects that this pack does not have, given id and bytes, in one write."""
@@ -101,10 +122,21 @@ class PackWriter:
             self._file.write(*parts)
             self.entries.update(fresh)
 
+    def read(self, key: bytes) -> bytes:
+        """Return an object that was added as it is."""
+        entry = self.entries[key]
+        with self._file.path.open("rb") as file:
+            return decode(entry, os.pread(file.fileno(), entry.stored, entry.offset))
+
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self._file.size
+
+    @property
+    def whole(self) -> int:
+        """Bytes that the pack will have when it is sealed now."""
+        return self.size + len(self.entries) * _ENTRY.size + _FOOTER.size
 
     def seal(self) -> str:
         """Write index and footer, make the bytes durable, and return the pack's name."""
@@ -162,22 +194,67 @@ def _read_index(descriptor: int, path: Path) -> tuple[Entry, ...]:
     index = os.pread(descriptor, length, start)
     if _checksum(index, start, count) != checksum or checksum.hex() != path.stem:
         raise DamagedStoreError(f"pack {path.name} has a damaged index")
-    return tuple(Entry(*fields) for fields in _ENTRY.iter_unpack(index))
+    entries = (Entry(*fields) for fields in _ENTRY.iter_unpack(index))
+    return tuple(_with_base(descriptor, e) if e.codec == DELTA else e for e in entries)
 
 
-def decode(entry: Entry, stored: bytes) -> bytes:
+def _with_base(descriptor: int, entry: Entry) -> Entry:
+    head = os.pread(descriptor, planes.CHECKSUM + planes.BASE, entry.offset)
+    return replace(entry, base=planes.base_of(head))
+
+
+def decode(entry: Entry, stored: bytes, base: bytes | None = None) -> bytes:
     """Return the object's bytes, checked against its id.
+
+    Args:
+        entry: what the index says of it.
+        stored: its bytes in the pack.
+        base: bytes of its base, where it has one.
 
     Raises:
         DamagedStoreError: they do not have that id.
     """
-    if entry.codec != RAW:
-        raise DamagedStoreError(f"object {entry.id.hex()} has the unknown codec {entry.codec}")
-    if len(stored) != entry.raw or object_id(stored) != entry.id:
+    try:
+        data = _decoded(entry, stored, base)
+    except DamagedStoreError as error:
+        message = f"object {entry.id.hex()} is damaged: {error.message}"
+        raise DamagedStoreError(message) from error
+    if len(data) != entry.raw or object_id(data) != entry.id:
         raise DamagedStoreError(
             f"object {entry.id.hex()} is damaged: its bytes do not have that hash"
         )
-    return stored
+    return data
+
+
+def _decoded(entry: Entry, stored: bytes, base: bytes | None) -> bytes:
+    if entry.codec == RAW:
+        return stored
+    if entry.codec == PLANES:
+        return planes.decode(stored, entry.raw)
+    if entry.codec != DELTA:
+        raise DamagedStoreError(f"it has the unknown codec {entry.codec}")
+    if base is None or planes.base_of(stored) != entry.base:
+        raise DamagedStoreError("it is a difference to another object than was said")
+    return planes.decode(stored, entry.raw, base)
+
+
+def check(entry: Entry, stored: bytes) -> None:
+    """Check that the stored bytes of an object are those that were written.
+
+    That they give the object was seen when they were written: `DELTA` needs the base for it.
+
+    Raises:
+        DamagedStoreError: they are not.
+    """
+    if entry.codec != DELTA:
+        decode(entry, stored)
+    reason = planes.why_not_whole(stored) if entry.codec != RAW else ""
+    if entry.codec == DELTA and planes.base_of(stored) != entry.base:
+        reason = "it names another base than was said"
+    if reason or len(stored) != entry.stored:
+        raise DamagedStoreError(
+            f"object {entry.id.hex()} is damaged: {reason or 'it is cut short'}"
+        )
 
 
 def gaps(entries: tuple[Entry, ...]) -> Iterator[tuple[int, int]]:

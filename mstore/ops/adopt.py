@@ -41,9 +41,10 @@ class _WithStrays(Context):
         wanted = set(ids)
         found = {
             entry.id: (stray.name, entry)
+            for deltas in (True, False)  # whole copies count
             for stray in self.strays
             for entry in stray.entries
-            if entry.id in wanted
+            if entry.id in wanted and (entry.base is not None) is deltas
         }
         return {**found, **super().locate(ids)}
 
@@ -58,9 +59,14 @@ class _Adoption:
     pruned: set[str] = field(default_factory=set)
 
     def run(self, strays: Sequence[Stray]) -> None:
+        seqs = []
         for stray in strays:
-            objects.add_pack(self.connection, stray.name, stray.size, stray.entries, stray.at)
-        # What gc was putting into other packs when it died is there twice.
+            whole = [entry for entry in stray.entries if entry.base is None]
+            seqs.append(objects.add_pack(self.connection, stray.name, stray.size, whole, stray.at))
+        for stray, seq in zip(strays, seqs, strict=True):
+            deltas = [entry for entry in stray.entries if entry.base is not None]
+            objects.add_objects(self.connection, seq, deltas)
+        # A pack that gc had written again may be there beside the old one.
         found = {record.id: record for stray in strays for record in stray.records}
         records = list(found.values())
         for record in records:

@@ -54,10 +54,7 @@ class Context:
         """Return pack and place of each object id that the store has."""
         with reading(self.engine) as connection:
             rows = object_queries.locate(connection, ids)
-        return {
-            row.id: (row.pack, Entry(row.id, row.kind, row.codec, row.offset, row.stored, row.raw))
-            for row in rows
-        }
+        return {row.id: (row.pack, entry_of(row)) for row in rows}
 
     def reader(self) -> ObjectReader:
         """Return a new reader of the store's objects."""
@@ -71,6 +68,11 @@ class Context:
         """
         with self.reader() as reader:
             return Manifest.from_bytes(reader.read(key))
+
+
+def entry_of(row: object_queries.ObjectRow) -> Entry:
+    """Return a row of the catalog as the entry of a pack."""
+    return Entry(row.id, row.kind, row.codec, row.offset, row.stored, row.raw, row.base)
 
 
 def now() -> str:

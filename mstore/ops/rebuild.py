@@ -132,18 +132,27 @@ def _fill(context: Context, history: History, tally: _Tally, *, adopting: bool) 
 
 
 def _index_packs(context: Context, connection: sa.Connection, tally: _Tally) -> None:
+    """Take the objects of all packs into the catalog, whole ones before differences.
+
+    Where a pack has an old copy of an object as well, the whole one counts, so that no two objects
+    can end up as the base of each other.
+    """
     packs = objects.pack_keys(connection)
     sizes = dict(objects.all_packs(connection))
-    context.progress.start("reading the packs' indexes", sum(sizes.values()))
+    context.progress.start("reading the packs' indexes", 2 * sum(sizes.values()))
+    lost: set[str] = set()
     try:
-        for seq, name in packs:
-            try:
-                entries = read_index(pack_path(context.packs, name))
-            except DamagedStoreError as error:
-                tally.findings.append(Finding("pack", name, error.message))
-            else:
-                objects.add_objects(connection, seq, entries)
-            context.progress.advance(sizes[name])
+        for deltas in (False, True):
+            for seq, name in packs:
+                try:
+                    entries = () if name in lost else read_index(pack_path(context.packs, name))
+                except DamagedStoreError as error:
+                    lost.add(name)
+                    tally.findings.append(Finding("pack", name, error.message))
+                else:
+                    found = (e for e in entries if (e.base is not None) is deltas)
+                    objects.add_objects(connection, seq, found)
+                context.progress.advance(sizes[name])
     finally:
         context.progress.finish()
 

@@ -88,7 +88,7 @@ class _Repair:
     def run(
         self, stores: Sequence[Context], directories: Sequence[Path], *, dry_run: bool
     ) -> RepairReport:
-        packs = sorted({item.pack for item in self.report.damaged if item.pack})
+        packs = sorted({i.pack for i in self.report.damaged if i.pack and i.base is None})
         for other in stores:
             self.copies.from_store(other)
         with reading(self.context.engine) as connection:
@@ -101,6 +101,7 @@ class _Repair:
         for version in versions:
             if f"{version.version.model}:{version.version.version}" in hurt:
                 self._version(version, directories)
+        self.copies.from_bases()
         renewed = {*self._renewed_records(), *self._renewed_manifests()}
         lost = self.copies.lacking() - renewed
         self.dropped = sorted({id_ for i in self._damaged(lost) for id_ in i.programs})

@@ -14,7 +14,7 @@ from mstore.domain.progress import NoProgress
 from mstore.errors import DamagedStoreError, Error
 from mstore.objects.ingest import Known, Source, ingest
 from mstore.objects.manifest import Manifest, ManifestFile, coalesce
-from mstore.objects.packs import CHUNK, PackWriter, object_id
+from mstore.objects.packs import CHUNK, Entry, PackWriter, decode, object_id, pack_path
 from mstore.ops.context import Context
 from mstore.ops.deploying import is_version
 from mstore.ops.opened import OpenCheckpoint
@@ -54,6 +54,27 @@ class Copies:
                 with suppress(DamagedStoreError):
                     self.writer.add(self.wanted[key], reader.read(key), id_=key)
         self._heed(str(other.root), before)
+
+    def from_bases(self) -> None:
+        """Take differences that are sound themselves and whose bases were found."""
+        places = self.context.locate(sorted(self.lacking()))
+        left = {key: place for key, place in places.items() if place[1].base is not None}
+        while True:
+            found = {key for key, (_, entry) in left.items() if entry.base in self.writer.entries}
+            if not found:
+                return
+            for key in found:
+                name, entry = left.pop(key)
+                with suppress(*_UNREADABLE):
+                    self._from_base(pack_path(self.context.packs, name), entry)
+
+    def _from_base(self, pack: Path, entry: Entry) -> None:
+        assert entry.base is not None  # noqa: S101 - asked for
+        with pack.open("rb") as file:
+            stored = os.pread(file.fileno(), entry.stored, entry.offset)
+        data = decode(entry, stored, self.writer.read(entry.base))
+        self.writer.add(self.wanted[entry.id], data, id_=entry.id)
+        self.origins[entry.id] = f"the difference to {entry.base.hex()}"
 
     def from_checkpoint(self, row: CheckpointRow, path: Path) -> Manifest | None:
         """Take what the files of a checkpoint hold, wherever they are.

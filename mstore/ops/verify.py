@@ -6,7 +6,8 @@ It changes nothing but the list of objects that are not to be relied on.
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,7 +20,7 @@ from mstore.objects.packs import Entry, pack_path
 from mstore.ops import verify_state
 from mstore.ops.context import Context, now
 from mstore.ops.verify_packs import KINDS, BadObject, check_objects, why_badly_built
-from mstore.ops.verify_uses import User, Uses, find_uses
+from mstore.ops.verify_uses import User, Uses, blame, find_uses
 
 _SAVE_AFTER = 1 << 28
 """Bytes read before it is written down how far it came."""
@@ -72,6 +73,7 @@ class _Verification:
         try:
             self._read(packs, resume=resume)
         finally:
+            self._blame_bases(noted)
             self._write_down(noted)
         self._remember(set(noted) - self.healthy - set(self.bad), noted)
         bad = {key: item.pack for key, item in self.bad.items()}
@@ -174,6 +176,16 @@ class _Verification:
                 self.bad[key] = BadObject(pack, entry, noted[key], placed=True)
                 self.findings.append(Finding("object", key.hex(), noted[key]))
 
+    def _blame_bases(self, noted: Mapping[bytes, str]) -> None:
+        """Count differences as damaged where one of their bases is damaged or missing."""
+        blamed = blame(self.context, set(self.bad) | (set(noted) - self.healthy))
+        for key, (pack, entry) in self.context.locate(sorted(blamed)).items():
+            base = blamed[key].hex()
+            detail = f"object {base}, which it is a difference to, is damaged or missing"
+            self.healthy.discard(key)
+            self.bad[key] = BadObject(pack, entry, detail, placed=True, base=base)
+            self.findings.append(Finding("object", key.hex(), detail))
+
     def _write_down(self, noted: Mapping[bytes, str]) -> None:
         """Say what is not to be relied on, so that it is written again when somebody has it."""
         suspects = self._suspects()
@@ -246,7 +258,8 @@ def _subject(user: User) -> str:
 
 
 def _damage(id_: str, kind: str, item: BadObject, needed: Sequence[User]) -> Damage:
-    return Damage(id_, kind, item.pack, item.entry.offset, item.detail, **_names(needed))
+    found = Damage(id_, kind, item.pack, item.entry.offset, item.detail, **_names(needed))
+    return replace(found, base=item.base)
 
 
 def _missing(key: bytes, needed: Sequence[User]) -> Damage:
@@ -259,7 +272,7 @@ def _missing(key: bytes, needed: Sequence[User]) -> Damage:
     return Damage(key.hex(), kind, "", 0, "it is in no pack", **_names(needed))
 
 
-def _names(needed: Sequence[User]) -> dict[str, tuple[str, ...]]:
+def _names(needed: Sequence[User]) -> dict[str, Any]:
     return {
         f"{kind}s": tuple(sorted({user.id for user in needed if user.kind == kind}))
         for kind in ("checkpoint", "version", "program")

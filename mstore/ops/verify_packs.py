@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mstore.catalog.objects import ObjectRow
 from mstore.errors import DamagedStoreError
-from mstore.objects.packs import CHUNK, MANIFEST, Entry, decode, gaps, pack_path, read_index
+from mstore.objects.packs import CHUNK, MANIFEST, Entry, check, gaps, pack_path, read_index
+from mstore.ops.context import entry_of
 
 KINDS = {CHUNK: "chunk", MANIFEST: "manifest"}
 """Names of the kinds of objects; all others are records."""
@@ -22,12 +23,14 @@ class BadObject:
         entry: where it should be.
         detail: what is the matter.
         placed: whether the catalog reads it from here.
+        base: id of the damaged base where it is sound itself, in hex.
     """
 
     pack: str
     entry: Entry
     detail: str
     placed: bool
+    base: str | None = None
 
 
 def why_badly_built(packs: Path, name: str, size: int, expected: Mapping[bytes, ObjectRow]) -> str:
@@ -55,9 +58,9 @@ def _check_layout(
         raise DamagedStoreError(f"the file has {actual} bytes, the catalog says {size}")
     if next(gaps(entries), None) is not None:
         raise DamagedStoreError("its objects do not cover it")
-    places = {e.id: (e.kind, e.codec, e.offset, e.stored, e.raw) for e in entries}
+    places = {entry.id: entry for entry in entries}
     for row in expected.values():
-        if places.get(row.id) != (row.kind, row.codec, row.offset, row.stored, row.raw):
+        if places.get(row.id) != entry_of(row):
             raise DamagedStoreError(f"the catalog and the pack differ about {row.id.hex()}")
 
 
@@ -66,8 +69,7 @@ def entries_of(packs: Path, name: str, expected: Mapping[bytes, ObjectRow]) -> t
     try:
         return read_index(pack_path(packs, name))
     except DamagedStoreError:
-        rows = expected.values()
-        return tuple(Entry(r.id, r.kind, r.codec, r.offset, r.stored, r.raw) for r in rows)
+        return tuple(entry_of(row) for row in expected.values())
 
 
 def check_objects(
@@ -105,7 +107,7 @@ def why_damaged(descriptor: int, entry: Entry) -> str:
     reason = ""
     for _ in range(2):
         try:
-            decode(entry, os.pread(descriptor, entry.stored, entry.offset))
+            check(entry, os.pread(descriptor, entry.stored, entry.offset))
         except DamagedStoreError as error:
             reason = error.message
         except OSError as error:

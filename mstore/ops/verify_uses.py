@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from mstore.catalog import checkpoints, objects, programs, versions
 from mstore.catalog.engine import reading
 from mstore.errors import DamagedStoreError
+from mstore.objects.packs import MOST_BASES
 from mstore.ops.context import Context
 
 Kind = Literal["checkpoint", "version", "program"]
@@ -70,6 +71,31 @@ def users(connection: sa.Connection) -> Iterator[User]:
     for program in known:
         name = f"{program.program.model} {program.program.id[:12]}"
         yield User("program", name, program.program.id, program.manifest, program.record)
+
+
+def blame(context: Context, rotten: AbstractSet[bytes]) -> dict[bytes, bytes]:
+    """Return the differences that cannot be read since a base is rotten or missing, and the base.
+
+    Args:
+        context: the store.
+        rotten: damaged objects; differences among them are damaged themselves and left out.
+    """
+    with reading(context.engine) as connection:
+        bases = objects.bases(connection)
+        sound = objects.placed(connection) - rotten if bases else set()
+    found = {key: _broken_base(key, bases, sound) for key in bases if key not in rotten}
+    return {key: base for key, base in found.items() if base is not None}
+
+
+def _broken_base(
+    key: bytes, bases: Mapping[bytes, bytes], sound: AbstractSet[bytes]
+) -> bytes | None:
+    base = bases.get(key)
+    for _ in range(MOST_BASES):
+        if base is None or base not in sound:
+            return base
+        base = bases.get(base)
+    return base
 
 
 def find_uses(context: Context, bad: Mapping[bytes, str], suspect: AbstractSet[bytes]) -> Uses:

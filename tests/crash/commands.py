@@ -7,6 +7,7 @@ from unittest import mock
 
 from mstore.catalog import objects
 from mstore.errors import DamagedStoreError, SystemIOError
+from mstore.objects.packs import DELTA, read_index
 from mstore.store import Store
 from tests.crash import conversion
 from tests.crash.commands_base import (
@@ -232,6 +233,27 @@ def _prune_ended(root: Path, before: int) -> None:
         assert [event.event for event in store.log("m@10")] == ["pruned", "added"]
 
 
+def _three_steps(root: Path) -> None:
+    """Add three steps that differ little, and publish the first; the second is in two runs."""
+    _one_published(root)
+    with opened(root) as store:
+        for step in (20, 30):
+            prefix = conversion.make_checkpoint(root / "ckpts" / f"ckpt-{step}", step, 10 + step)
+            store.add(prefix, model="m")
+        store.add(root / "ckpts" / "ckpt-20", model="m", run="other")
+
+
+def _packed(root: Path, before: int) -> None:
+    assert before == 4
+    with opened(root) as store:
+        found = [read_index(pack) for pack in store.path.glob("packs/*/*.pack")]
+        codecs = [entry.codec for entries in found for entry in entries]
+        assert codecs.count(DELTA) >= 2
+        assert store.gc(grace=0).rewritten == 0
+        for number in range(1, len(store.versions()) + 1):
+            store.promote(f"m:{number}", root / "base")
+
+
 COMMANDS = {
     "init": Command(_nothing, _init, _init_ended, _stores),
     "add": Command(one_checkpoint, _add, _add_ended, _checkpoints),
@@ -242,5 +264,6 @@ COMMANDS = {
     "migrate": Command(_one_old, _migrate, _migrated, _migrated_tags, _old_or_new),
     "prune": Command(_two_checkpoints, _prune, _prune_ended, _checkpoints),
     "gc": Command(_one_orphan, _gc, _gc_ended, _checkpoints),
+    "gc of steps": Command(_three_steps, _gc, _packed, _checkpoints),
     **TARGET_COMMANDS,
 }

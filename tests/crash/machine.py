@@ -166,6 +166,12 @@ def _promote(root: Path, number: int) -> str:
     return "done"
 
 
+def _gc(root: Path) -> str:
+    with opened(root) as store:
+        assert not store.gc(grace=0).damaged
+    return "done"
+
+
 @dataclass
 class _Death:
     left: int
@@ -276,6 +282,27 @@ class Machine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(map(int, self.state.versions))))
         after = self.state.after_promote(number)
         self._step(partial(_promote, self.root, number), after, death)
+
+    @precondition(lambda self: self.state.current)
+    @rule(death=deaths)
+    def gc(self, death: int) -> None:
+        """Collect garbage and store older steps as differences; nothing else changes."""
+        self._step(partial(_gc, self.root), [self.state], death)
+
+    @precondition(lambda self: self.state.current)
+    @rule(data=st.data(), place=places, value=st.sampled_from(VALUES))
+    def gc_at_once(self, data: st.DataObject, place: str, value: int) -> None:
+        """Add, export and collect in three processes at once."""
+        COUNTS.steps += 1
+        COUNTS.together += 1
+        exported = data.draw(st.sampled_from(sorted(set(self.state.current) - {place}) or [""]))
+        actions = [partial(_gc, self.root), partial(_add, self.root, place, value, "", True)]
+        self.state = self.state.after_add(place, value, "", replace=True)[-1]
+        if exported:
+            actions.append(partial(_export, self.root, exported, True))
+            self.state = self.state.after_export(exported, publish=True)[-1]
+        for end in together(*actions):
+            assert end.status == 0, end.said
 
     @precondition(lambda self: self.state.current)
     @rule(data=st.data(), place=places, value=st.sampled_from(VALUES))

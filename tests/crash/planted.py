@@ -25,6 +25,7 @@ from mstore.ops import (
     withdrawing,
 )
 from mstore.ops.context import CATALOG, Context
+from mstore.ops.gc_pack import PackRewriter
 from mstore.serving import publish
 from mstore.serving.publish import FileToPlace
 
@@ -204,6 +205,23 @@ def write_in_place() -> None:
     mock.patch.object(configuring.ConfigFile, "_write", write).start()
 
 
+def remove_first() -> None:
+    """gc removes an old pack before the new one is in its place; at the end all is well."""
+    real = PackRewriter._finish
+
+    def finish(self: PackRewriter, name: str, *others: Any) -> None:
+        path = pack_path(self._context.packs, name)
+        data = path.read_bytes()
+        disk.remove_file(path)
+        try:
+            disk.step("planted", path)
+        finally:
+            path.write_bytes(data)
+        real(self, name, *others)
+
+    mock.patch.object(PackRewriter, "_finish", finish).start()
+
+
 MISTAKES: dict[str, Callable[[], None]] = {
     "never publish": never_publish,
     "publish late": publish_late,
@@ -218,4 +236,5 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "name too early": name_too_early,
     "move labels at once": move_labels_at_once,
     "write in place": write_in_place,
+    "remove first": remove_first,
 }

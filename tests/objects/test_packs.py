@@ -105,8 +105,8 @@ def test_what_does_not_have_its_id_is_damage() -> None:
     for stored in (b"datA", b"dat", b"", b"data!"):
         with pytest.raises(DamagedStoreError, match="damaged"):
             decode(entry, stored)
-    with pytest.raises(DamagedStoreError, match="codec 1"):
-        decode(Entry(object_id(good), RECORD, 1, len(HEADER), 4, 4), good)
+    with pytest.raises(DamagedStoreError, match="codec 9"):
+        decode(Entry(object_id(good), RECORD, 9, len(HEADER), 4, 4), good)
 
 
 def test_bytes_that_no_object_covers_are_gaps() -> None:

@@ -13,17 +13,18 @@ from mstore.cli.session import Session
 def gc(
     session: Session,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", "-n", help="Only say what would come of it.")
     ] = False,
     grace: Annotated[
         float | None,
         typer.Option("--grace", metavar="SECONDS", min=0, help="What is younger stays. 3600."),
     ] = None,
 ) -> None:
-    """Remove bytes that nothing refers to.
+    """Remove bytes that nothing refers to, and pack the others.
 
-    They are left by commands that died. What a checkpoint, version or program needs stays. It may
-    run while others add, export and read.
+    Commands that died leave such bytes; what a checkpoint, version or program needs stays. Older
+    steps of a run are stored as differences to newer ones, and come back bit for bit. It may run
+    while others add, export and read, and be stopped at any time.
     """
     with session.store() as store:
         page = gc_page(store.gc(dry_run=dry_run, grace=grace))

@@ -52,4 +52,16 @@ def gc_page(report: GcReport) -> Page:
     ]
     if report.young:
         lines.append(Line(f"{report.young} more were written too lately; see --grace"))
+    if report.rewritten:
+        about, verb = ("about ", "would pack") if report.dry_run else ("", "packed")
+        lines.append(
+            Line(
+                f"{verb} {report.rewritten} packs, {size(report.before)} to {about}"
+                f"{size(report.after)}; {about}{report.deltas} chunks are differences to newer ones"
+            )
+        )
+    lines += [
+        Line(f"pack {name} is damaged and stays as it is; run: mstore verify", "red")
+        for name in report.damaged
+    ]
     return Page(report.to_json(), report.removed, tuple(lines))
