@@ -705,11 +705,12 @@ class Store:
         return prune(self._context, options, dry_run=dry_run)
 
     def gc(self, *, dry_run: bool = False, grace: float | None = None) -> GcReport:
-        """Remove bytes that nothing refers to, and store older steps as differences to newer ones.
+        """Remove bytes that nothing needs, and store older steps as differences to newer ones.
 
         Args:
             dry_run: only say what would be removed, and estimate what would be saved.
-            grace: seconds; what was written later than so long ago stays. An hour by default.
+            grace: seconds; what was written or pruned later than so long ago stays. An hour by
+                default.
 
         Raises:
             UsageError: ``grace`` is negative.

@@ -137,6 +137,15 @@ def all_packs(connection: sa.Connection) -> Iterator[tuple[str, int]]:
         yield row.name, row.bytes
 
 
+def absent(connection: sa.Connection, ids: Sequence[bytes]) -> set[bytes]:
+    """Return those of ``ids`` that no pack holds."""
+    missing = set(ids)
+    for at in range(0, len(ids), 500):
+        query = sa.select(objects.c.id).where(objects.c.id.in_(ids[at : at + 500]))
+        missing.difference_update(connection.scalars(query))
+    return missing
+
+
 def forget_packs(connection: sa.Connection, names: Iterable[str]) -> None:
     """Take packs and all their objects out of the catalog."""
     for name in names:

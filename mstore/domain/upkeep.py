@@ -265,6 +265,12 @@ class GcReport:
         before: bytes of the rewritten packs before; of a dry run, of what would be tried.
         after: their bytes now.
         damaged: names of packs that stay as they are since something in them is damaged.
+        reclaimed: names of packs that were written again without what nothing live is made of, or
+            removed where nothing was left.
+        dropped: how many objects went with that.
+        freed: bytes that these packs take less now.
+        lately: how many checkpoints were pruned too lately for their bytes to go.
+        blocked: why nothing was dropped, where something needed cannot be read; else empty.
     """
 
     removed: tuple[str, ...]
@@ -276,6 +282,11 @@ class GcReport:
     before: int = 0
     after: int = 0
     damaged: tuple[str, ...] = ()
+    reclaimed: tuple[str, ...] = ()
+    dropped: int = 0
+    freed: int = 0
+    lately: int = 0
+    blocked: str = ""
 
     def to_json(self) -> Json:
         """Return the JSON object."""
@@ -289,4 +300,9 @@ class GcReport:
             "before": self.before,
             "after": self.after,
             "damaged": list(self.damaged),
+            "reclaimed": list(self.reclaimed),
+            "dropped": self.dropped,
+            "freed": self.freed,
+            "lately": self.lately,
+            "blocked": self.blocked,
         }

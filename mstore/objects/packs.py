@@ -152,6 +152,17 @@ class PackWriter:
         self.name = checksum.hex()
         return self.name
 
+    def turned(self, directory: Path) -> "PackWriter":
+        """Return a writer of the same objects in the other order, after `seal`.
+
+        A name does not tell the bases of differences: with others of the same size it is the same.
+        """
+        made = PackWriter(directory)
+        with self._file.path.open("rb") as file:
+            for entry in reversed(self.entries.values()):
+                made.add_stored(entry, os.pread(file.fileno(), entry.stored, entry.offset))
+        return made
+
     def publish(self, packs: Path) -> None:
         """Move the sealed pack to its name under ``packs`` and make the name durable."""
         assert self.name is not None, "seal() comes first"  # noqa: S101 - a mistake in this program
@@ -162,6 +173,11 @@ class PackWriter:
     def close(self) -> None:
         """Close the file, sealed or not."""
         self._file.close()
+
+
+def size_with(stored: Iterable[int]) -> int:
+    """Return the size of a pack of objects that take so many bytes in it."""
+    return len(HEADER) + _FOOTER.size + sum(size + _ENTRY.size for size in stored)
 
 
 def _checksum(index: bytes, start: int, count: int) -> bytes:

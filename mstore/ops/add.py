@@ -29,6 +29,7 @@ from mstore.objects.packs import CHUNK, MANIFEST, RECORD, PackWriter, object_id
 from mstore.ops.context import Context, now, whoami
 from mstore.ops.heal import Healing, heal
 from mstore.ops.opened import OpenCheckpoint
+from mstore.ops.reliance import gone
 from mstore.ops.tag import tag_checkpoint
 
 DEFAULT_RUN = "default"
@@ -101,6 +102,21 @@ def add(
     """
     step = _step(opened, options)
     disk.sweep(context.tmp)
+    found = None
+    while found is None:
+        found = _attempt(context, opened, options, step, may_vanish=may_vanish)
+    return found if found.new else _again(context, found, options)
+
+
+def _attempt(
+    context: Context,
+    opened: OpenCheckpoint,
+    options: AddOptions,
+    step: tuple[int, str, str | None],
+    *,
+    may_vanish: bool,
+) -> Checkpoint | None:
+    """Read the files and commit what is new; None where gc dropped what they have in common."""
     with reading(context.engine) as connection:
         taken = bool(queries.at_step(connection, options.model, options.run, step[0]))
         parent = queries.head(connection, options.model)
@@ -127,10 +143,8 @@ def add(
             opened.ensure_unchanged()
         draft = _draft(opened, options, manifest, step)
         table = manifest.tensors or opened.layout.table
-        found = _Adding(
-            context, options, manifest, draft, opened.layout.prefix.name, parent
-        ).commit(writer, table)
-    return found if found.new else _again(context, found, options)
+        basename = opened.layout.prefix.name
+        return _Adding(context, options, manifest, draft, basename, parent).commit(writer, table)
 
 
 def _ingest(context: Context, writer: PackWriter | None, sources: list[Source]) -> Manifest:
@@ -232,13 +246,12 @@ class _Adding:
     basename: str
     parent: str | None
 
-    def commit(self, writer: PackWriter | None, table: TensorTable) -> Checkpoint:
+    def commit(self, writer: PackWriter | None, table: TensorTable) -> Checkpoint | None:
         if writer is None:
             with reading(self.context.engine) as connection:
                 existing = self._existing(connection)
-            if existing is None:  # the other one was replaced or removed while we read
-                raise self._conflict(None)
-            return existing.checkpoint
+            # Where it was replaced or pruned while we read, the next attempt stores this one.
+            return None if existing is None else existing.checkpoint
         data = self.manifest.to_bytes()
         manifest = writer.add(MANIFEST, data).id
         named = self.draft
@@ -253,6 +266,8 @@ class _Adding:
                 made = Healing(existing, manifest, record, draft.added_at)
                 heal(self.context, connection, made, writer)
                 return existing.checkpoint
+            if gone(connection, self.manifest, writer.entries):
+                return None
             writer.publish(self.context.packs)
             object_queries.add_pack(
                 connection, name, writer.size, writer.entries.values(), draft.added_at
@@ -271,10 +286,10 @@ class _Adding:
             _ensure_same_metrics(replaced.checkpoint, self.options)
         return None
 
-    def _conflict(self, row: CheckpointRow | None) -> ConflictError:
+    def _conflict(self, row: CheckpointRow) -> ConflictError:
         draft = self.draft
         where = f" ({draft.step_variable})" if draft.step_variable else ""
-        other = f" {row.checkpoint.id[:12]}" if row else ""
+        other = f" {row.checkpoint.id[:12]}"
         return ConflictError(
             f"{draft.model}/{draft.run} already has another checkpoint{other} at step {draft.step} "
             f"(step read from the {draft.step_source}{where})",

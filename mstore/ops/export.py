@@ -28,6 +28,7 @@ from mstore.ops.made import ExportOptions, Made
 from mstore.ops.programs import record_program
 from mstore.ops.promote import PromoteOptions, promote_row
 from mstore.ops.query import find_checkpoint
+from mstore.ops.reliance import ensure_there
 from mstore.ops.relinking import link_checkpoint
 from mstore.ops.statement import make_statement
 from mstore.ops.store_version import store_files
@@ -85,6 +86,7 @@ class _Commit:
             record = FileRecord(STATEMENT_PATH, len(statement), sha256(statement).hexdigest())
             draft = self._draft(manifest, (*self.made.files, record))
             with writing(self.context.engine) as connection:
+                ensure_there(connection, manifest, writer.entries)
                 if self.made.learned is not None:
                     record_program(connection, writer, self.made.learned, manifest)
                 return self._insert(connection, writer, key, draft)

@@ -1,4 +1,4 @@
-"""Remove bytes that nothing refers to, and store older steps as differences to newer ones.
+"""Remove bytes that nothing needs, and store older steps as differences to newer ones.
 
 A command publishes its pack inside the write transaction that makes it visible. Whoever holds the
 write lock therefore sees either no file of that pack or its row, so that a pack without a row is
@@ -8,16 +8,19 @@ one whose command died, whatever else is running.
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 
 from mstore import disk
 from mstore.catalog import objects
 from mstore.catalog.engine import reading, writing
+from mstore.catalog.liveness import pruned_lately
 from mstore.domain.upkeep import GcReport
 from mstore.errors import DamagedStoreError, UsageError
 from mstore.objects.packs import Entry
 from mstore.ops.context import Context
 from mstore.ops.gc_pack import PackRewriter, Rewriting, Stored, stored_as
 from mstore.ops.gc_plan import ALONE, Wish, plan
+from mstore.ops.reclaim import reclaim
 
 GRACE = 3600.0
 """Seconds that a file stays after it was last written; whoever restores a backup has so long."""
@@ -27,14 +30,15 @@ _SAMPLES = 48
 
 
 def collect(context: Context, *, dry_run: bool = False, grace: float = GRACE) -> GcReport:
-    """Remove what no row of the catalog refers to, and pack what it does refer to.
+    """Remove what no row of the catalog refers to and nothing live is made of; pack the rest.
 
-    It may run while others add, export and read, and be stopped at any time; the next one goes on.
+    It may run while others add, prune, export and read, and be stopped at any time; the next one
+    goes on.
 
     Args:
         context: the store.
         dry_run: only say what would be removed, and estimate what would be saved.
-        grace: seconds; what was written later than so long ago stays.
+        grace: seconds; what was written or pruned later than so long ago stays.
 
     Raises:
         StoreLockedError: another one is at it.
@@ -51,6 +55,9 @@ def collect(context: Context, *, dry_run: bool = False, grace: float = GRACE) ->
         disk.sweep(context.root.parent)
         with disk.os_errors("packing failed"), disk.locked(context.packs):
             found = _pack(context, plan(context))
+            report = _drop(context, report, grace)
+    if dry_run:
+        report = _drop(context, report, grace)
     return replace(
         report,
         rewritten=found.packs,
@@ -59,6 +66,19 @@ def collect(context: Context, *, dry_run: bool = False, grace: float = GRACE) ->
         after=found.after,
         damaged=tuple(found.damaged),
     )
+
+
+def _drop(context: Context, report: GcReport, grace: float) -> GcReport:
+    """Drop what nothing live is made of, after packing has let go of bases that were alone."""
+    before = datetime.fromtimestamp(time.time() - grace, timezone.utc)
+    since = before.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    with reading(context.engine) as connection:
+        report = replace(report, lately=pruned_lately(connection, since))
+    try:
+        done = reclaim(context, pruned_before=since, dry_run=report.dry_run)
+    except DamagedStoreError as error:
+        return replace(report, blocked=error.message)
+    return replace(report, reclaimed=tuple(done.packs), dropped=done.objects, freed=done.bytes)
 
 
 def _remove(context: Context, *, dry_run: bool, grace: float) -> GcReport:

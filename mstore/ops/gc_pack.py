@@ -106,7 +106,7 @@ class PackRewriter:
             except (DamagedStoreError, FileNotFoundError):
                 self._note_damage(name)
                 return
-            self._finish(name, before, rows, writer)
+            self._finish(name, before, rows, writer, stack)
 
     def _note_damage(self, name: str) -> None:
         with reading(self._context.engine) as connection:
@@ -120,6 +120,7 @@ class PackRewriter:
         before: int,
         rows: Mapping[bytes, objects.ObjectRow],
         writer: PackWriter,
+        stack: ExitStack,
     ) -> None:
         tried = {key: self._wishes[key].base for key in rows if key in self._wishes}
         freed = any(row.base not in {None, writer.entries[key].base} for key, row in rows.items())
@@ -128,6 +129,10 @@ class PackRewriter:
                 objects.note_tried(connection, tried)
             return
         made = writer.seal()
+        if made == name:  # nothing but bases changed
+            writer = writer.turned(stack.enter_context(disk.work_directory(self._context.tmp)))
+            stack.callback(writer.close)
+            made = writer.seal()
         with writing(self._context.engine) as connection:
             if not self._may_move(connection, name, rows, writer):
                 return

@@ -1,13 +1,14 @@
 """The commands under test; one line in `COMMANDS` puts another one under every fault."""
 
 import shutil
+import struct
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 from mstore.catalog import objects
 from mstore.errors import DamagedStoreError, SystemIOError
-from mstore.objects.packs import DELTA, read_index
+from mstore.objects.packs import CHUNK, DELTA, read_index
 from mstore.store import Store
 from tests.crash import conversion
 from tests.crash.commands_base import (
@@ -22,6 +23,9 @@ from tests.crash.state import content, names, opened
 from tests.frozen_stores import ARCHIVES, thaw
 from tests.ops.catalogs import answers, lose
 from tests.ops.making import flip
+
+_HEAD_10 = struct.pack("<f", 10) * 4
+"""What begins the tensor that step 10 alone has."""
 
 
 def _nothing(root: Path) -> None:
@@ -254,6 +258,25 @@ def _packed(root: Path, before: int) -> None:
             store.promote(f"m:{number}", root / "base")
 
 
+def _one_pruned(root: Path) -> None:
+    _two_checkpoints(root)
+    _prune(root)
+
+
+def _reclaimed(root: Path, before: int) -> None:
+    assert before == 1
+    with opened(root) as store:
+        report = store.gc(grace=0)
+        assert (report.removed, report.reclaimed) == ((), ())
+        packs = store.path.glob("packs/*/*.pack")
+        chunks = {entry.id for pack in packs for entry in read_index(pack) if entry.kind == CHUNK}
+        with store._context.reader() as reader:
+            assert not any(reader.read(chunk).startswith(_HEAD_10) for chunk in chunks)
+        assert [event.event for event in store.log("m@10")] == ["pruned", "added"]
+        store.add(root / "ckpts" / "ckpt-10", model="m")
+        assert [checkpoint.step for checkpoint in store.list()] == [20, 10]
+
+
 COMMANDS = {
     "init": Command(_nothing, _init, _init_ended, _stores),
     "add": Command(one_checkpoint, _add, _add_ended, _checkpoints),
@@ -265,5 +288,6 @@ COMMANDS = {
     "prune": Command(_two_checkpoints, _prune, _prune_ended, _checkpoints),
     "gc": Command(_one_orphan, _gc, _gc_ended, _checkpoints),
     "gc of steps": Command(_three_steps, _gc, _packed, _checkpoints),
+    "reclaim": Command(_one_pruned, _gc, _reclaimed, _checkpoints),
     **TARGET_COMMANDS,
 }

@@ -80,6 +80,17 @@ class State:
         # A checkpoint that is new gets its tags with it; one that is there gets them after.
         return [tagged] if there != value else [new, tagged]
 
+    def after_prune(self, keep: int) -> list["State"]:
+        """Return the state after a prune that keeps the last steps of each run."""
+        needed = {*self.versions.values(), *self.tags.values()}
+        new = self.copy()
+        for place in self.current:
+            later = [other for other in self.current if other > place and other[0] == place[0]]
+            if len(later) >= keep and self.name(place) not in needed:
+                del new.current[place]
+        new.replaced = [name for name in self.replaced if name in needed]
+        return [new]
+
     def after_tag(self, place: str, tag: str) -> list["State"]:
         """Return the state after giving a tag."""
         new = self.copy()
@@ -157,6 +168,12 @@ def _export(root: Path, place: str, publish: bool) -> str:
     conversion.install()
     with opened(root) as store:
         store.export(f"m/{place}", builder="b.py:build", to=root / "base" if publish else None)
+    return "done"
+
+
+def _prune(root: Path, keep: int) -> str:
+    with opened(root) as store:
+        store.prune("m", keep_last=keep)
     return "done"
 
 
@@ -248,6 +265,12 @@ class Machine(RuleBasedStateMachine):
         assert there in [self.state, *after], f"after a kill there is {there}"
         self.state = there
 
+    def _settle_one(self, outcomes: Sequence[State]) -> None:
+        """Take as true what is there after several ran at once, if it is one of the outcomes."""
+        there = State(**call(partial(seen, self.root)))
+        assert there in outcomes, f"after several at once there is {there}"
+        self.state = there
+
     @rule(
         place=places,
         value=st.sampled_from(VALUES),
@@ -303,6 +326,31 @@ class Machine(RuleBasedStateMachine):
             self.state = self.state.after_export(exported, publish=True)[-1]
         for end in together(*actions):
             assert end.status == 0, end.said
+
+    @precondition(lambda self: self.state.current)
+    @rule(keep=st.sampled_from((1, 2)), death=deaths)
+    def prune(self, keep: int, death: int) -> None:
+        """Prune by a rule."""
+        self._step(partial(_prune, self.root, keep), self.state.after_prune(keep), death)
+
+    @precondition(lambda self: self.state.current)
+    @rule(place=places, value=st.sampled_from(VALUES), tag=st.sampled_from(("", *TAGS)))
+    def add_while_others_take_away(self, place: str, value: int, tag: str) -> None:
+        """Add, prune and collect in three processes at once; the add is lost in none."""
+        COUNTS.steps += 1
+        COUNTS.together += 1
+        add = partial(_add, self.root, place, value, tag, True)
+        for end in together(add, partial(_prune, self.root, 1), partial(_gc, self.root)):
+            assert end.status == 0, end.said
+        before, after = self.state.after_prune(1)[-1], self.state
+        outcomes = before.after_add(place, value, tag, replace=True)[-1:]
+        # An add that finds its checkpoint there gives the tag after it, and so after the prune.
+        for added in after.after_add(place, value, tag, replace=True):
+            pruned = added.after_prune(1)[-1]
+            outcomes.append(pruned)
+            if tag and place in pruned.current:
+                outcomes += pruned.after_tag(place, tag)
+        self._settle_one(outcomes)
 
     @precondition(lambda self: self.state.current)
     @rule(data=st.data(), place=places, value=st.sampled_from(VALUES))

@@ -22,9 +22,9 @@ def gc(
 ) -> None:
     """Remove bytes that nothing refers to, and pack the others.
 
-    Commands that died leave such bytes; what a checkpoint, version or program needs stays. Older
-    steps of a run are stored as differences to newer ones, and come back bit for bit. It may run
-    while others add, export and read, and be stopped at any time.
+    Commands that died leave such bytes, and pruned checkpoints do; what a checkpoint, version or
+    program needs stays. Older steps of a run are stored as differences to newer ones, and come back
+    bit for bit. It may run while others add, prune, export and read, and be stopped at any time.
     """
     with session.store() as store:
         page = gc_page(store.gc(dry_run=dry_run, grace=grace))

@@ -60,8 +60,21 @@ def gc_page(report: GcReport) -> Page:
                 f"{size(report.after)}; {about}{report.deltas} chunks are differences to newer ones"
             )
         )
+    if report.reclaimed:
+        would = "would drop" if report.dry_run else "dropped"
+        lines.append(
+            Line(
+                f"{would} {report.dropped} objects that nothing is made of, from "
+                f"{len(report.reclaimed)} packs, {size(report.freed)}"
+            )
+        )
+    if report.lately:
+        text = f"{report.lately} checkpoints were pruned too lately for their bytes to go"
+        lines.append(Line(f"{text}; see --grace"))
     lines += [
         Line(f"pack {name} is damaged and stays as it is; run: mstore verify", "red")
         for name in report.damaged
     ]
+    if report.blocked:
+        lines.append(Line(f"{report.blocked}; run: mstore verify", "red"))
     return Page(report.to_json(), report.removed, tuple(lines))
