@@ -205,12 +205,19 @@ def _errors(what: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise InputError(f"{what} failed: {error}") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in {"obstore", "builtins"}:
-            raise
+    except _refusals() as error:
         text = " ".join(str(error).split())[:300]
         raise SystemIOError(
             f"{what} failed: {type(error).__name__}: {text}",
             hint="are the bucket's name and the credentials right (AWS_ACCESS_KEY_ID, "
             "AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS ...)? Nothing was lost; run it again",
         ) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what the system raises, and what obstore does where it is installed."""
+    try:
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
+    except ImportError:
+        return (OSError,)
+    return (OSError, BaseError)
