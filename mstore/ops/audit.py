@@ -16,12 +16,12 @@ from mstore.domain.records import (
     VersionAudit,
 )
 from mstore.domain.serving_names import canonical_number, server_number
-from mstore.domain.targets import Site
+from mstore.domain.targets import Site, replay
 from mstore.errors import InputError, UnknownReferenceError
 from mstore.ops.compare_files import compare_files
-from mstore.ops.configuring import live_number
+from mstore.ops.configuring import ConfigFile, live_number
 from mstore.ops.context import Context
-from mstore.ops.deploying import find_site
+from mstore.ops.deploying import find_site, history
 from mstore.ops.hashing import STATEMENT_PATH
 from mstore.ops.identify import Identity, identify
 from mstore.ops.inspect import Inspection, inspect
@@ -84,19 +84,47 @@ def audit_targets(
             chosen = sorted(paths) if model is None else [model]
             found = [find_site(connection, where, each) for each in chosen]
     return tuple(
-        _as_served(replace(audit_base(site.base, context), target=site.name), site)
+        _as_served(context, replace(audit_base(site.base, context), target=site.name), site)
         for site in found
     )
 
 
-def _as_served(report: AuditReport, site: Site) -> AuditReport:
-    """Say of each version whether it is live, where a config file decides that."""
+def _as_served(context: Context, report: AuditReport, site: Site) -> AuditReport:
+    """Say what a config file makes of a base path, where it decides what is live."""
     if site.policy != "specific" or site.target is None:
         return report
     model = next(m for m, path in site.target.paths.items() if base_of(path) == site.base)
-    live = live_number(site, model)
+    found, live = _config_findings(context, site, model)
     versions = tuple(replace(item, live=item.version == live) for item in report.versions)
-    return replace(report, versions=versions)
+    return replace(report, versions=versions, findings=(*report.findings, *found))
+
+
+def _config_findings(
+    context: Context, site: Site, model: str
+) -> tuple[tuple[Finding, ...], int | None]:
+    """Return what speaks against a config file, and the version that it makes live."""
+    config = ConfigFile.of(site, model)
+    assert config is not None  # noqa: S101 - the policy is ``specific``
+    subject = f"{config.path}: {model}"
+    try:
+        entry, live = config.entry(), live_number(site, model)
+    except InputError as error:
+        return (Finding("config-unreadable", subject, error.message),), None
+    found = []
+    gone = sorted(entry.named - numbers(site.base).keys())
+    if gone:
+        detail = f"it names {', '.join(map(str, gone))}, which {site.base} does not have"
+        found.append(Finding("config-absent-version", subject, detail))
+    with reading(context.engine) as connection:
+        chosen = replay(history(connection, site.base), policy="specific").live
+    if chosen is not None and chosen not in entry.named:
+        named = ", ".join(map(str, sorted(entry.named))) or "none"
+        detail = (
+            f"it names {named}, and the ledger says that {chosen} was chosen: the file was "
+            "changed by hand, or a command was broken off"
+        )
+        found.append(Finding("config-changed", subject, detail))
+    return tuple(found), live
 
 
 def audit_base(base: Base, context: Context) -> AuditReport:

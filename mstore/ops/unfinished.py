@@ -2,7 +2,8 @@
 
 A rollback or a retirement changes the directory in several steps. What it is about to do is
 written into the catalog before the first of them, so that a process that dies leaves a plan: the
-next command at the base path carries it out, and the ledger tells what happened.
+next command at the base path carries it out, and the ledger tells what happened. A return by the
+config file has one decisive step, the file: it is taken into the ledger if the file was written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from mstore.catalog.versions import VersionRow
 from mstore.domain.records import Deployment
 from mstore.domain.targets import Site
 from mstore.errors import IntegrityError
+from mstore.ops.configuring import live_number
 from mstore.ops.context import Context, now
 from mstore.ops.deploying import Move, put, record_moves
 from mstore.serving.publish import withdraw
@@ -26,13 +28,15 @@ class Plan:
     """What is to be done in a base path.
 
     Attributes:
-        verb: ``rollback``, ``retire``, or ``fail`` for what a server could not serve.
+        verb: ``rollback``, ``retire``, ``return`` for a rollback by the config file, or ``fail``
+            for what a server could not serve.
         model: name of the model.
         restore: version that is put there first, or None.
         leave: versions that leave, in this order.
         message: why, or None.
         alias: a name for ``to``, or None.
         to: the version that is live at the end, or None where that does not change.
+        before: the version that was live until then, of a ``return``.
     """
 
     verb: str
@@ -42,6 +46,7 @@ class Plan:
     message: str | None
     alias: str | None = None
     to: int | None = None
+    before: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return an object that `from_json` reads."""
@@ -53,6 +58,7 @@ class Plan:
             "message": self.message,
             "alias": self.alias,
             "to": self.to,
+            "before": self.before,
         }
 
     @classmethod
@@ -76,19 +82,33 @@ def finish(context: Context, site: Site) -> Done | None:
     """Carry out what was begun in a base path whose lock is held; None if nothing was."""
     with reading(context.engine) as connection:
         body = targets.intent(connection, str(site.base))
-    return None if body is None else _carry_out(context, site, Plan.from_json(body))
+    if body is None:
+        return None
+    plan = Plan.from_json(body)
+    if plan.verb == "return" and live_number(site, plan.model) != plan.to:
+        with writing(context.engine) as connection:
+            targets.clear_intent(connection, str(site.base))
+        return None
+    return _carry_out(context, site, plan)
 
 
 def carry_out(context: Context, site: Site, plan: Plan) -> Done:
     """Write a plan down and carry it out; the lock of the base path is held."""
+    begin(context, site, plan)
+    return _carry_out(context, site, plan)
+
+
+def begin(context: Context, site: Site, plan: Plan) -> None:
+    """Write a plan down; the lock of the base path is held."""
     with writing(context.engine) as connection:
         targets.set_intent(connection, str(site.base), plan.to_json(), now())
-    return _carry_out(context, site, plan)
 
 
 def _carry_out(context: Context, site: Site, plan: Plan) -> Done:
     moves = []
-    if plan.restore is not None:
+    if plan.verb == "return" and plan.to is not None:
+        moves.append(Move(version_row(context, plan.model, plan.to), "restored"))
+    elif plan.restore is not None:
         row = version_row(context, plan.model, plan.restore)
         put(context, row, site.base)
         moves.append(Move(row, "restored"))

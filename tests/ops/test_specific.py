@@ -18,6 +18,8 @@ from mstore.errors import (
     UsageError,
 )
 from mstore.ops import conversion as conversion_module
+from mstore.ops import returning
+from mstore.ops.configuring import ConfigFile
 from mstore.serving.model_config import read
 from mstore.store import Store
 from tests.crash import conversion
@@ -102,6 +104,58 @@ def test_the_file_names_what_is_promoted_and_what_is_gone_back_to(
     assert there(tmp_path) == ["1", "2", "3"]
     (report,) = shop.audits("prod")
     assert [item.version for item in report.versions if item.live] == [1]
+
+
+def test_a_rollback_that_died_behind_its_file_is_not_turned_round(
+    shop: Store, tmp_path: Path
+) -> None:
+    shop.promote("m:1", "prod")
+    shop.promote("m:2", "prod")
+    for number in (3, 2):  # of the three calls the last one lives
+        dead = mock.patch.object(returning, "record_moves", side_effect=KeyboardInterrupt)
+        with dead, pytest.raises(KeyboardInterrupt):
+            shop.rollback("prod", message="wrong")
+        assert named(tmp_path) == ((1,), {}), number
+        if number == 3:  # another command finishes it as well
+            with pytest.raises(RefusedError, match="names it"):
+                shop.retire("prod", 1)
+            assert live(shop) == 1
+            shop.promote("m:2", "prod")
+    done = shop.rollback("prod")
+    assert (done.version, done.before, done.message) == (1, 2, "wrong")
+    assert (named(tmp_path), live(shop)) == (((1,), {}), 1)
+    events = [(d.event, d.version) for d in shop.deployments("m", limit=3)]
+    assert events == [("restored", 1), ("promoted", 2), ("restored", 1)]
+
+
+def test_a_rollback_that_died_before_its_file_was_none(shop: Store, tmp_path: Path) -> None:
+    shop.promote("m:1", "prod")
+    shop.promote("m:2", "prod")
+    dead = mock.patch.object(ConfigFile, "choose", side_effect=KeyboardInterrupt)
+    with dead, pytest.raises(KeyboardInterrupt):
+        shop.rollback("prod", message="wrong")
+    shop.promote("m:3", "prod")
+    assert (named(tmp_path), live(shop)) == (((3,), {}), 3)
+    assert [d.event for d in shop.deployments("m")] == ["promoted"] * 3
+
+
+def test_an_audit_says_what_is_wrong_with_the_file(shop: Store, tmp_path: Path) -> None:
+    config = tmp_path / "models.config"
+
+    def kinds() -> list[str]:
+        (report,) = shop.audits("prod")
+        return [finding.kind for finding in report.findings if finding.kind.startswith("config")]
+
+    shop.promote("m:1", "prod")
+    shop.promote("m:2", "prod")
+    assert kinds() == []
+    good = config.read_text()
+    config.write_text(good.replace("versions: 2", "versions: 1"))
+    assert kinds() == ["config-changed"]
+    config.write_text(good.replace("versions: 2", "versions: [2, 9]"))
+    assert kinds() == ["config-absent-version"]
+    config.write_text("model_config_list {")
+    assert kinds() == ["config-unreadable"]
 
 
 def test_labels_move_in_two_calls_where_no_server_can_be_asked(shop: Store, tmp_path: Path) -> None:
