@@ -293,6 +293,25 @@ def test_a_full_disk_and_a_lock_change_nothing(shop: Store, prod: Path) -> None:
     assert shop.audits("prod")[0].proven
 
 
+@pytest.mark.parametrize("at", ["mkdir", "create", "fsync", "rename"])
+def test_without_permission_nothing_is_changed(shop: Store, prod: Path, at: str) -> None:
+    def refused(action: str, path: str) -> None:
+        if action == at and str(prod) in path:
+            raise PermissionError(13, "Permission denied", path)
+
+    before = (there(prod), len(shop.deployments()))
+    with (
+        mock.patch.object(disk, "observer", refused),
+        pytest.raises(SystemIOError, match="Permission denied") as caught,
+    ):
+        shop.promote("m:4", "prod")
+    assert caught.value.exit_status == 1
+    assert "permissions" in caught.value.hint
+    assert (there(prod), len(shop.deployments())) == before
+    shop.promote("m:4", "prod")
+    assert live(shop, "prod") == 4
+
+
 def test_a_broken_off_rollback_is_finished_by_the_next_command(shop: Store, prod: Path) -> None:
     def broken(action: str, path: str) -> None:
         if action == "rename" and Path(path).name == "was-3":

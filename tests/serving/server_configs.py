@@ -45,6 +45,11 @@ def parse(text: str) -> list[ModelConfig]:
     return entries(text_format.Parse(text, model_server_config_pb2.ModelServerConfig()))
 
 
+def received(data: bytes) -> list[ModelConfig]:
+    """Return the entries of a serialized ``ModelServerConfig``, as it comes over gRPC."""
+    return entries(model_server_config_pb2.ModelServerConfig.FromString(data))
+
+
 def entries(config: Any) -> list[ModelConfig]:
     """Return the entries of a ``ModelServerConfig``."""
     found = []

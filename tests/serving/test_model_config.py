@@ -8,6 +8,7 @@ from mstore.domain.model_configs import ModelEntry, Selection, selections
 from mstore.errors import InputError
 from mstore.serving.config_text import parse
 from mstore.serving.model_config import read, select, serialized
+from tests.serving import server_configs
 
 FILE = """\
 # Who to call: serving@example.org
@@ -116,6 +117,20 @@ def test_any_way_of_writing_is_understood(text: str) -> None:
     assert {name: e for name, e in read(made).items() if name != "a"} == others
     back = select(made, "a", "/a", Selection((1,), {}))
     assert read(back)["a"].versions == (1,)
+
+
+def test_the_real_messages_say_the_same_before_and_after() -> None:
+    """Hold a change against tensorflow-serving-api, which takes no field that it does not know."""
+    known = FILE.replace("    brand_new_field: { x: [1, 2], y: \"}\" 'more' }\n", "")
+    before = {config.name: config for config in server_configs.parse(known)}
+    made = select(known, "mnist", "/elsewhere", Selection((5, 6), {"stable": 5}))
+    after = {config.name: config for config in server_configs.parse(made)}
+    assert after["resnet"] == before["resnet"]
+    assert (after["mnist"].policy.versions, after["mnist"].labels) == ((5, 6), {"stable": 5})
+    assert after["mnist"].base == before["mnist"].base
+    data = serialized(made)
+    assert data is not None
+    assert {config.name: config for config in server_configs.received(data)} == after
 
 
 @pytest.mark.parametrize(
