@@ -1,6 +1,6 @@
 """Make a small store with the mstore of this checkout, to be kept: tests/frozen/NAME.tar.xz.
 
-`PYTHONPATH=. .venv/bin/python scripts/freeze.py tests/frozen/0004.tar.xz` writes what
+`PYTHONPATH=. .venv/bin/python scripts/freeze.py tests/frozen/0009.tar.xz` writes what
 tests/catalog/test_frozen.py opens for ever after. Names and paths in it are made up.
 """
 
@@ -44,7 +44,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def fill(store: Store) -> dict[str, object]:
-    """Put two checkpoints, two versions, tags and a deployment in; return what the store says."""
+    """Put two checkpoints, two versions, tags and a deployment in, collect; say what there is."""
     for step in (10, 20):
         prefix = conversion.make_checkpoint(ROOT / "ckpts" / f"ckpt-{step}", step)
         details = {"metrics": {"loss": 1 / step}, "tags": [f"at{step}x"], "meta": {"by": "them"}}
@@ -53,6 +53,7 @@ def fill(store: Store) -> dict[str, object]:
     conversion.install()
     store.export("m@10", builder="builder.py:build", to=ROOT / "base", message="why")
     store.export("m@20", builder="builder.py:build")
+    store.gc(grace=0)
     return {
         "list": [item.to_json() for item in store.list()],
         "versions": [item.to_json() for item in store.versions()],

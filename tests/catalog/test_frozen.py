@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mstore.catalog import schema
+from mstore.objects.packs import DELTA, PLANES, RAW, read_index
 from mstore.store import Store
 from tests.frozen_stores import ARCHIVES, thaw
 from tests.ops.catalogs import answers, lose
@@ -47,6 +48,13 @@ def ensure_readable(store: Store, root: Path, told: dict[str, Any]) -> None:
 def test_each_revision_up_to_the_ledger_is_frozen() -> None:
     assert [path.name[:4] for path in ARCHIVES[:4]] == ["0001", "0002", "0003", "0004"]
     assert {path.name[:4] for path in ARCHIVES} <= schema.KNOWN
+
+
+def test_a_store_with_differences_is_frozen(tmp_path: Path) -> None:
+    (archive,) = [path for path in ARCHIVES if path.name.startswith("0009")]
+    thaw(archive, tmp_path)
+    found = [read_index(pack) for pack in (tmp_path / ".mstore" / "packs").glob("*/*.pack")]
+    assert {entry.codec for entries in found for entry in entries} == {RAW, PLANES, DELTA}
 
 
 @every_store
