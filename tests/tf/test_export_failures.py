@@ -83,10 +83,10 @@ def test_a_builder_that_hangs_is_killed_with_its_children(
             tmp_path / "out",
             "hostile.py:hangs",
             builder_args={"marker": str(marker)},
-            timeout=10,
+            timeout=30,
         )
     assert time.monotonic() - started < 60
-    assert "10 s" in caught.value.message
+    assert "30 s" in caught.value.message
     assert "waiting for the cluster" in caught.value.message
     pids = [int(pid) for pid in marker.read_text().split()]
     deadline = time.monotonic() + 30

