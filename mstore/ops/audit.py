@@ -135,21 +135,33 @@ def audit_base(base: Base, context: Context) -> AuditReport:
 
     disk.sweep(context.tmp)
     with disk.os_errors(f"auditing {base} failed"), disk.work_directory(context.tmp) as work:
-        for name in bucket.objects(base):
+        found = bucket.objects(base)
+        # A version alone keeps its number as its name, which tells the audit what it is.
+        number = canonical_number(str(base).rpartition("/")[2])
+        alone = number is not None and any(
+            name.startswith((*_MARKS[:2], f"{_MARKS[2]}/", _MARKS[3])) for name in found
+        )
+        copy = work / str(number) if alone else work
+        for name in found:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
                 raise InputError(f"{base} has an object with the name {name!r}")
-            (work / path).parent.mkdir(parents=True, exist_ok=True)
-            output = disk.NewFile(work / path)
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            output = disk.NewFile(copy / path)
             try:
                 for part in bucket.read(base, name):
                     output.write(part)
             finally:
                 output.close()
-        report = audit(work, context)
+        report = audit(copy, context)
+    parent = base.parent if alone else base
+    top = max(numbers(parent), default=None)
     versions = tuple(
         replace(
-            item, path=str(base / Path(item.path).name), deployment=_placed(context, base, item)
+            item,
+            path=str(parent / Path(item.path).name),
+            deployment=_placed(context, parent, item),
+            live=item.version is not None and item.version == top,
         )
         for item in report.versions
     )

@@ -104,15 +104,19 @@ def place(
     wanted = {file.record.path for file in files}
     with _errors(f"uploading {target}"):
         store = _store(target)
-        for left in objects(target).keys() - wanted:
-            store.delete(left)
+        if objects(target).keys() - wanted:  # an upload of somebody else, not finished
+            raise _conflict(target)
         for file in sorted(files, key=lambda file: (file.record.path == _GRAPH, file.record.path)):
-            _upload(store, target, file, advance)
+            _upload(store, target, file, [each.record for each in files], advance)
     return True
 
 
 def _upload(
-    store: Any, target: BucketPath, file: FileToPlace, advance: Callable[[int], None]
+    store: Any,
+    target: BucketPath,
+    file: FileToPlace,
+    records: Sequence[FileRecord],
+    advance: Callable[[int], None],
 ) -> None:
     def parts() -> Iterator[bytes]:
         for part in file.read():
@@ -125,7 +129,9 @@ def _upload(
         try:  # of two who place the same number one wins
             store.put(_GRAPH, b"".join(parts()), mode="create")
         except AlreadyExistsError as error:
-            raise _conflict(target) from error
+            # Sent twice because the first answer was lost, it is there and ours.
+            if not is_version(target, records):
+                raise _conflict(target) from error
     else:
         store.put(file.record.path, parts())
     digest, size = hashlib.sha256(), 0

@@ -14,6 +14,7 @@ import pytest
 
 from mstore.cli.run import run
 from mstore.domain.places import BucketPath, base_of
+from mstore.domain.records import FileRecord
 from mstore.errors import (
     ConflictError,
     InputError,
@@ -24,6 +25,7 @@ from mstore.errors import (
 from mstore.ops import conversion as conversion_module
 from mstore.serving import bucket
 from mstore.serving.model_config import read
+from mstore.serving.publish import FileToPlace
 from mstore.store import Store
 from tests.crash import conversion
 from tests.ops.making import added
@@ -201,10 +203,10 @@ def test_other_content_under_a_number_is_never_overwritten(shop: Store, base: st
     assert isinstance(place, BucketPath)
     store = bucket._store(place)
     store.put("2/saved_model.pb", b"another")
-    store.put("2/left", b"x")
+    store.put("2/variables/variables.index", b"x")
     with pytest.raises(ConflictError, match="never given to other"):
         shop.promote("m:2", base)
-    assert set(contents(base)) == {"2/saved_model.pb", "2/left"}
+    assert set(contents(base)) == {"2/saved_model.pb", "2/variables/variables.index"}
     store.delete("2/saved_model.pb")
     shop.promote("m:2", base)  # what is left of an upload is no version
     assert contents(base) == expected(shop, 2)
@@ -259,3 +261,46 @@ def test_what_a_bucket_cannot_do_is_said(
 )
 def test_a_url_is_a_bucket_and_all_else_a_path(text: str | Path, place: object) -> None:
     assert base_of(text) == place
+
+
+def test_one_version_in_a_bucket_is_audited_by_its_own_name(shop: Store, base: str) -> None:
+    shop.promote("m:1", base)
+    shop.promote("m:2", base)
+    for number, live in ((1, False), (2, True)):
+        (report,) = shop.audits(f"{base}/{number}")
+        (version,) = report.versions
+        assert (version.version, version.path) == (number, f"{base}/{number}")
+        assert (version.verdict, version.live) == ("proven", live)
+        assert version.deployment is not None
+
+
+def test_a_graph_of_many_parts_is_still_put_only_where_there_is_none(
+    proxy: Proxy, base: str
+) -> None:
+    place = base_of(base)
+    assert isinstance(place, BucketPath)
+    graph = bytes(range(256)) * (24 << 12)  # 24 MiB, more than one request of a multipart upload
+    record = FileRecord("saved_model.pb", len(graph), hashlib.sha256(graph).hexdigest())
+    file = FileToPlace(record, lambda: iter([memoryview(graph)]))
+    assert bucket.place(place, 1, [file], lambda _: False, lambda _: None)
+    assert [method for method, _ in proxy.seen if method in {"PUT", "POST"}] == ["PUT"]
+    assert bucket.is_version(place / "1", [record])
+
+
+def test_a_graph_whose_answer_was_lost_is_ours(shop: Store, base: str, proxy: Proxy) -> None:
+    proxy.unanswered = "saved_model.pb"
+    assert shop.promote("m:1", base).new
+    assert [key.rpartition("/")[2] for method, key in proxy.seen if method == "PUT"][-2:] == [
+        "saved_model.pb",
+        "saved_model.pb",
+    ]
+    assert contents(base) == expected(shop, 1)
+
+
+def test_what_others_upload_at_the_moment_is_left_alone(shop: Store, base: str) -> None:
+    place = base_of(base)
+    assert isinstance(place, BucketPath)
+    bucket._store(place).put("2/another", b"x")
+    with pytest.raises(ConflictError):
+        shop.promote("m:2", base)
+    assert set(contents(base)) == {"2/another"}

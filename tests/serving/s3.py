@@ -78,6 +78,7 @@ class Proxy:
         seen: method and key of each request, in order.
         refuse_from: number of the request from which on all are refused, or None.
         kill_at: number of the request at which ``victim`` is killed, or None.
+        unanswered: end of the key whose next upload is passed on and not answered, or None.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -87,6 +88,7 @@ class Proxy:
         self.refuse_from: int | None = None
         self.kill_at: int | None = None
         self.victim = 0
+        self.unanswered: str | None = None
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -129,8 +131,14 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
-        self._answer(answer.status, dict(answer.getheaders()), answer.read())
+        content = answer.read()
         upstream.close()
+        lost = proxy.unanswered
+        if self.command == "PUT" and lost is not None and key.endswith(lost):
+            proxy.unanswered = None
+            self.close_connection = True
+            return
+        self._answer(answer.status, dict(answer.getheaders()), content)
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
