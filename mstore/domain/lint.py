@@ -68,6 +68,7 @@ KINDS: Mapping[str, Severity] = MappingProxyType(
         "config-label-unlisted": "error",
         "config-names-none": "error",
         "config-no-platform": "error",
+        "config-no-versions": "error",
         "config-relative-base": "error",
         "config-unreadable": "error",
         "foreign-version": "warning",

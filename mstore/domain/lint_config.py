@@ -44,6 +44,14 @@ def lint_entry(
             "name a version: specific { versions: N }",
         )
     if there is not None:
+        if not there and entry.policy != "specific":
+            yield finding(
+                "config-no-versions",
+                subject,
+                f"no version is in {entry.base_path}: a server that starts with this file waits "
+                "for one, and answers for no model until then",
+                "name the directory above the numbered ones, or promote a version to it",
+            )
         yield from _absent(subject, entry, there)
     unlisted = {label: n for label, n in entry.labels.items() if n not in entry.versions}
     if entry.policy == "specific" and unlisted:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mstore.catalog import targets as target_queries
 from mstore.catalog.engine import reading
-from mstore.domain.lint import LintFinding, LintReport
+from mstore.domain.lint import LintFinding, LintReport, finding
 from mstore.domain.lint_config import lint_entry, missing_base, unreadable_config
 from mstore.domain.lint_target import (
     lint_audit,
@@ -90,15 +90,26 @@ def _report(
     file = config or (Path(target.config) if target is not None and target.config else None)
     if file is not None:
         found += _lint_config(file, base, None if state is None else state.model)
+    if there:
+        found += _lint_bytes(base, context, progress)
     if context is not None and state is not None:
         if state.placed.present or target is not None:
             found += lint_ledger(str(base), there, state.placed)
         with reading(context.engine) as connection:
             found += lint_unfinished(str(base), target_queries.intent(connection, str(base)))
-        if there:
-            found += lint_audit(audit(base, context).versions)
         found += _lint_server(state.site, state.model, there)
     return replace(report, findings=(*report.findings, *found))
+
+
+def _lint_bytes(
+    base: Path, context: Context | None, progress: Progress | None
+) -> tuple[LintFinding, ...]:
+    """Hold the bytes against the store, or without one against the directories' own statements."""
+    try:
+        return tuple(lint_audit(audit(base, context, progress).versions))
+    except InputError as error:  # this user may not read them, which the server may
+        cure = "run it as a user who may read them"
+        return (finding("unreadable-file", str(base), error.message, cure),)
 
 
 def _largest(base: Path) -> int:
@@ -124,7 +135,7 @@ def _lint_config(file: Path, base: Path, model: str | None) -> Iterator[LintFind
         return
     for entry in entries.values():
         place = _place(entry, base, model)
-        if place is not None and not place.is_dir():
+        if place is not None and not os.path.isdir(place):  # noqa: PTH112 - says no, never raises
             yield missing_base(str(file), entry)
             place = None
         yield from lint_entry(str(file), entry, None if place is None else set(numbers(place)))

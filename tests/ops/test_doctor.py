@@ -81,6 +81,11 @@ CASES: dict[str, Callable[[Path], object]] = {
     ),
     "config-names-none": lambda p: edit(p, "versions: 2", ""),
     "config-no-platform": lambda p: edit(p, 'model_platform: "tensorflow"', ""),
+    "config-no-versions": lambda p: edit(
+        p,
+        "  config {",
+        f'  config {{ name: "o" base_path: "{p}/base/1" model_platform: "x" }}\n  config {{',
+    ),
     "config-relative-base": lambda p: edit(p, f'"{p}/base"', '"base"'),
     "config-unreadable": lambda p: edit(p, "specific {", "specific"),
     "config-base-missing": lambda p: edit(
@@ -149,10 +154,27 @@ def test_a_directory_is_looked_at_with_and_without_a_store(shop: Store, tmp_path
     assert around(shop, base) >= {"modified-version"}
     (report,) = doctor_without_store(base, config=tmp_path / "models.config")
     assert report.path == base
+    found = [item.subject for item in report.all if item.kind == "modified-version"]
+    assert found == [f"{base}/2"]
     with pytest.raises(InputError, match="does not exist"):
         doctor_without_store(tmp_path / "nowhere")
     with pytest.raises((InputError, UnknownReferenceError)):
         shop.doctor("nowhere")
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_base_path_in_the_config_file_may_be_any_text(tmp_path: Path) -> None:
+    edit(tmp_path, f'"{tmp_path}/base"', f'"/{"a" * 5000}"')
+    (report,) = doctor_without_store(tmp_path / "base", config=tmp_path / "models.config")
+    assert "config-base-missing" in {item.kind for item in report.all}
+
+
+def test_what_cannot_be_read_is_a_finding_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "base" / "1").mkdir(parents=True)
+    refusing = mock.patch("mstore.ops.audit.inspect", side_effect=PermissionError(13, "refused"))
+    with refusing:
+        (report,) = doctor_without_store(tmp_path / "base")
+    assert {"missing-graph", "unreadable-file"} <= {item.kind for item in report.all}
 
 
 letters = st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"])
