@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -51,7 +50,7 @@ def trained(name: str, directory: Path) -> Trained:
     first = Path(checkpoint.save(str(directory / "ckpt")))
     for index, variable in enumerate(model.variables):
         if "seed" not in variable.name and tf.as_dtype(variable.dtype).is_floating:
-            variable.assign(variable * 0.9 + 0.02 * (index + 1))
+            variable.assign(variable * 0.9 + 0.002 * (index + 1))
     if norm is not None:
         norm.finalize_state()
     second = Path(checkpoint.save(str(directory / "ckpt")))
@@ -100,9 +99,7 @@ def test_linking_gives_the_very_files_that_tracing_gives(kind: str, pending: Pen
     signatures = read_saved_model(outcome.second).signatures
     chosen = {"serving_default": signatures["serving_default"]}
     got = check(outcome.second, chosen, feeds={"serving_default": made.feed}, timeout=LIMIT)
-    # Rounding grows with the numbers; the bytes of the weights were compared above.
-    size = max(float(abs(np.asarray(value)).max(initial=1.0)) for value in made.live.values())
-    assert largest_difference(got["serving_default"], made.live) <= TOLERANCE * size
+    assert largest_difference(got["serving_default"], made.live) <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", sorted(FOLDED))
