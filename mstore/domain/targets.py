@@ -162,6 +162,28 @@ class TargetState:
     placed: Placed
 
 
+def choices(deployments: Iterable[Deployment]) -> list[int]:
+    """Return the versions to go back to under ``specific``, the one that is live last.
+
+    A promotion comes on top; going back takes off what was on top, and what came after the version
+    gone back to, so that going back twice does not lead to what was left.
+
+    Args:
+        deployments: events of one base path, the first first.
+    """
+    found: list[int] = []
+    for item in deployments:
+        if item.event == "restored":
+            del found[-1:]
+            if item.version in found:
+                del found[found.index(item.version) :]
+        if PRESENT[item.event] and found[-1:] != [item.version]:
+            found.append(item.version)
+        elif item.event == "failed":
+            found = [number for number in found if number != item.version]
+    return found
+
+
 def replay(
     deployments: Iterable[Deployment], *, until: str | None = None, policy: Policy = "latest"
 ) -> Placed:

@@ -45,17 +45,6 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "method_name 3 bytes",
     ),
     "SignatureEntry": ("key 1 bytes", "value 2 SignatureDef"),
-    "Tensor": (
-        "dtype 1 int32",
-        "tensor_shape 2 Shape",
-        "tensor_content 4 bytes",
-        "string_val 8 bytes*",
-    ),
-    "TensorEntry": ("key 1 bytes", "value 2 Tensor"),
-    "ModelSpec": ("name 1 bytes", "signature_name 3 bytes"),
-    "PredictRequest": ("model_spec 1 ModelSpec", "inputs 2 TensorEntry*"),
-    "PredictLog": ("request 1 PredictRequest",),
-    "PredictionLog": ("predict_log 6 PredictLog",),
     "CheckpointState": (
         "model_checkpoint_path 1 bytes",
         "all_model_checkpoint_paths 2 bytes*",
@@ -81,7 +70,3 @@ SignatureEntry: Any = _CLASSES["SignatureEntry"]
 """One entry of ``MetaGraphDef.signature_def``."""
 CheckpointState: Any = _CLASSES["CheckpointState"]
 """``CheckpointState``, the contents of the file called ``checkpoint``."""
-PredictionLog: Any = _CLASSES["PredictionLog"]
-"""``tensorflow.serving.PredictionLog``."""
-Dim: Any = _CLASSES["Dim"]
-"""``TensorShapeProto.Dim``."""

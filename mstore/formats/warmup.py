@@ -1,4 +1,4 @@
-"""Reads the warmup requests of a version: a TFRecord file of ``tensorflow.serving.PredictionLog``.
+"""Warmup requests of a version: a TFRecord file of ``tensorflow.serving.PredictionLog``.
 
 A record is its length (8 bytes), the length's masked CRC32C, the bytes, and their masked CRC32C
 (tensorflow/core/lib/io/record_reader.h). The messages are in
@@ -45,6 +45,12 @@ def read_warmup(path: Path) -> tuple[WarmupRequest, ...]:
         budget = wire.Budget(_MAX_FIELDS)
         records = islice(_records(FileView(file, str(path)), str(path)), MAX_WARMUP_RECORDS + 1)
         return tuple(_request(record, budget, str(path)) for record in records)
+
+
+def record(data: bytes) -> bytes:
+    """Return one record of a TFRecord file."""
+    head = struct.pack("<Q", len(data))
+    return b"".join((head, _TAIL.pack(masked_crc(head)), data, _TAIL.pack(masked_crc(data))))
 
 
 def _records(data: FileView, path: str) -> Iterator[FileView]:

@@ -19,7 +19,7 @@ from mstore.catalog.versions import VersionRow
 from mstore.domain.canonical import canonical
 from mstore.domain.places import Base, BucketPath, base_of
 from mstore.domain.records import Deployment, Event, FileRecord, Version
-from mstore.domain.targets import Placed, Site, replay
+from mstore.domain.targets import Site
 from mstore.errors import UnknownReferenceError, UsageError
 from mstore.objects.packs import RECORD, PackWriter
 from mstore.ops.context import Context, now, whoami
@@ -93,11 +93,6 @@ def hold(context: Context, base: Base) -> AbstractContextManager[None]:
     for directory in (place.parent, place):
         disk.make_directory(directory)
     return disk.locked(place)
-
-
-def placed(connection: sa.Connection, base: Base) -> Placed:
-    """Return what the ledger says is in a base path."""
-    return replay(history(connection, base))
 
 
 def put(context: Context, row: VersionRow, base: Base) -> bool:

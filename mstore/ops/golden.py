@@ -20,9 +20,10 @@ from mstore.convert.examples import (
 from mstore.domain.signatures import Signature, TensorSpec
 from mstore.domain.warmup import WARMUP_PATH
 from mstore.errors import InputError
-from mstore.formats.warmup_writer import predict_request
+from mstore.formats.warmup import record
 from mstore.ops.context import Context
 from mstore.ops.made import ExportOptions
+from mstore.serving.warmup import prediction_log
 
 _LARGEST_WARMUP = 4 << 20
 """Bytes of a request; a server parses messages of 64 MB, and loads that take long help nobody."""
@@ -94,7 +95,7 @@ def warmup(model: str, example: Example, signatures: Mapping[str, Signature]) ->
         key: (specs[key].dtype, np.ascontiguousarray(value))
         for key, value in example.inputs.items()
     }
-    data = predict_request(model, example.signature, inputs)
+    data = record(prediction_log(model, example.signature, inputs))
     return data if len(data) <= _LARGEST_WARMUP else None
 
 

@@ -108,7 +108,8 @@ def promote_row(
     try:
         watch = watch_site(context, site, row.version.model, options.confirm)
     except Error as error:
-        error.hint += "; nothing was done: where it starts only afterwards, add --no-wait"
+        first = "nothing was done; where the server starts only afterwards, add --no-wait"
+        error.hint = "; ".join(filter(None, (error.hint, first)))
         raise
     try:
         with disk.os_errors(f"publishing in {site.base} failed"), hold(context, site.base):
@@ -224,8 +225,8 @@ def _confirmed(
             raise
         plan = Plan("fail", version.model, None, (version.version,), error.message)
         carry_out(context, site, plan)
-        live = max(numbers(site.base), default=None)
-        left = f"{live} is the highest again" if live else "nothing else was there"
+        live = live_number(site, version.model)
+        left = f"{live} is live as before" if live else "nothing else was there"
         raise NotServedError(
             f"{error.message}\n{name} was taken out of {site.base} again; {left}",
             state=error.state if isinstance(error, NotServedError) else "",

@@ -11,7 +11,7 @@ from mstore.domain.model_configs import Selection, selections
 from mstore.domain.places import base_of
 from mstore.domain.records import Deployment
 from mstore.domain.servers import Confirmation
-from mstore.domain.targets import PRESENT, Rollback, Site
+from mstore.domain.targets import Rollback, Site, choices
 from mstore.errors import ConflictError, PartialError, RefusedError, ServerError
 from mstore.errors import UnknownReferenceError as UnknownError
 from mstore.ops.configuring import ConfigFile, lead, live_number
@@ -141,14 +141,14 @@ def _plan(context: Context, site: Site, config: ConfigFile, to: int | None) -> P
 
 
 def _before(past: list[Deployment], live: int, site: Site) -> int:
-    """Return the version that was chosen last before ``live``.
+    """Return the version that was chosen before ``live``, and not left by going back since.
 
     Raises:
         UnknownReferenceError: there was none.
     """
-    for item in reversed(past):
-        if PRESENT[item.event] and item.version != live:
-            return item.version
+    for number in reversed(choices(past)):
+        if number != live:
+            return number
     raise UnknownError(
         f"{live} is the first version that was live in {site.base}",
         reference=str(site.base),

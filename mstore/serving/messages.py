@@ -1,9 +1,9 @@
 """Message classes of TensorFlow Serving's API, without TensorFlow, which its own package imports.
 
-Field numbers: tensorflow_serving/apis/{model,get_model_status,predict,model_management}.proto,
-tensorflow_serving/util/status.proto, tensorflow/core/framework/{tensor,tensor_shape}.proto. Maps
-are declared as what they are on the wire, repeated entries; strings as bytes; enumerations as
-int32.
+Field numbers: tensorflow_serving/apis/{model,get_model_status,predict,prediction_log}.proto and
+model_management.proto there, tensorflow_serving/util/status.proto, and of tensorflow/core/framework
+{tensor,tensor_shape}.proto. Maps are declared as what they are on the wire, repeated entries;
+strings as bytes; enumerations as int32.
 """
 
 from typing import Any
@@ -40,6 +40,8 @@ _CLASSES = message_classes(
         "Entry": ("key 1 bytes", "value 2 Tensor"),
         "PredictRequest": ("model_spec 1 ModelSpec", "inputs 2 Entry*"),
         "PredictResponse": ("outputs 1 Entry*", "model_spec 2 ModelSpec"),
+        "PredictLog": ("request 1 PredictRequest",),
+        "PredictionLog": ("predict_log 6 PredictLog",),
         # The config is a ModelServerConfig that is serialized already.
         "ReloadConfigRequest": ("config 1 bytes",),
         "ReloadConfigResponse": ("status 1 StatusProto",),
@@ -51,5 +53,6 @@ Tensor: Any = _CLASSES["Tensor"]
 """``TensorProto``."""
 PredictRequest: Any = _CLASSES["PredictRequest"]
 PredictResponse: Any = _CLASSES["PredictResponse"]
+PredictionLog: Any = _CLASSES["PredictionLog"]
 ReloadConfigRequest: Any = _CLASSES["ReloadConfigRequest"]
 ReloadConfigResponse: Any = _CLASSES["ReloadConfigResponse"]

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from mstore.ops import conversion as conversion_module
 from tests.cli.conftest import Cli
 from tests.crash import conversion
 
@@ -15,14 +13,7 @@ from tests.crash import conversion
 def shop(cli: Cli, store: Path, tmp_path: Path) -> Iterator[Cli]:
     """The target prod of the model s, whose versions 1 and 2 are not served yet."""
     assert store.is_dir()
-    with mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    ):
+    with conversion.installed():
         for step in (1, 2):
             prefix = conversion.make_checkpoint(tmp_path / f"s/ckpt-{step}", step)
             assert cli("add", prefix, "--model", "s").status == 0

@@ -17,8 +17,8 @@ from mstore.convert.examples import (
 from mstore.domain.signatures import Signature, TensorSpec
 from mstore.domain.warmup import WarmupRequest
 from mstore.errors import InputError, ParityError, UsageError
-from mstore.formats.warmup import read_warmup
-from mstore.formats.warmup_writer import predict_request
+from mstore.formats.warmup import read_warmup, record
+from mstore.serving.warmup import prediction_log
 
 SPEC = TensorSpec("float32", (None, 2))
 SIGNATURES = {
@@ -116,10 +116,10 @@ def test_what_comes_out_is_held_against_what_should() -> None:
 
 
 def test_a_warmup_request_is_read_back(tmp_path: Path) -> None:
-    data = predict_request(
+    data = prediction_log(
         "m", "both", {"a": ("float32", X), "t": ("string", np.array([b"x", b""], object))}
     )
-    (tmp_path / "w").write_bytes(data)
+    (tmp_path / "w").write_bytes(record(data))
     assert read_warmup(tmp_path / "w") == (
         WarmupRequest("predict", "both", {"a": "float32", "t": "string"}),
     )

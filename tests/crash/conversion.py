@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -97,8 +98,13 @@ def learn(*_: object, **__: object) -> None:
     """Learn no program: what the stand-in does cannot be dyed."""
 
 
+def installed() -> AbstractContextManager[object]:
+    """Return a context in which the stand-in takes the place of the conversion."""
+    return mock.patch.multiple(
+        conversion, trace=trace, prove=prove, describe=describe, check=check, learn=learn
+    )
+
+
 def install() -> None:
     """Put the stand-in into this process, which is a child that ends soon."""
-    mock.patch.multiple(
-        conversion, trace=trace, prove=prove, describe=describe, check=check, learn=learn
-    ).start()
+    installed().__enter__()

@@ -1,30 +1,11 @@
 """A store to prune: checkpoints of two runs, versions, a target, tags."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 from mstore.domain.records import Checkpoint
-from mstore.ops import conversion as conversion_module
 from mstore.store import Store
 from tests.crash import conversion
 from tests.ops.making import added
-
-
-@contextmanager
-def converting() -> Iterator[None]:
-    """Put a stand-in for the conversion into this process."""
-    patched = mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    )
-    with patched:
-        yield
 
 
 def grow(store: Store, place: Path, run: str, steps: range, **options: object) -> None:

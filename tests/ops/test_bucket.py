@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -22,7 +21,6 @@ from mstore.errors import (
     RefusedError,
     SystemIOError,
 )
-from mstore.ops import conversion as conversion_module
 from mstore.serving import bucket
 from mstore.serving.model_config import read
 from mstore.serving.publish import FileToPlace
@@ -54,15 +52,7 @@ def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 @pytest.fixture
 def shop(proxy: Proxy, store: Store, tmp_path: Path) -> Iterator[Store]:
     """A store with versions 1 to 3 of the model m."""
-    patched = mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    )
-    with patched:
+    with conversion.installed():
         for step in (1, 2, 3):
             prefix = conversion.make_checkpoint(tmp_path / "m" / f"ckpt-{step}", step)
             added(store, prefix, model="m")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from mstore.domain.lint import KINDS
 from mstore.errors import InputError, UnknownReferenceError
-from mstore.ops import conversion as conversion_module
 from mstore.store import Store, doctor_without_store
 from tests.crash import conversion
 from tests.ops.making import added, flip
@@ -27,15 +26,7 @@ DATA = "variables/variables.data-00000-of-00001"
 @pytest.fixture
 def shop(store: Store, tmp_path: Path) -> Iterator[Store]:
     """A store whose versions 1 and 2 are in prod, which has a config file that names 2."""
-    patched = mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    )
-    with patched:
+    with conversion.installed():
         store.add_target("plain", tmp_path / "plain", models=[_model(store, tmp_path)])
         store.add_target(
             "prod",

@@ -18,7 +18,7 @@ from mstore.store import Store
 from tests.crash import conversion
 from tests.ops.catalogs import answers, lose, rows
 from tests.ops.making import added, checkpoint, flip, packs, weights
-from tests.ops.pruning import converting, export, grow, places
+from tests.ops.pruning import export, grow, places
 
 PROJECT = "project"
 
@@ -26,7 +26,7 @@ PROJECT = "project"
 @pytest.fixture
 def runs(store: Store, tmp_path: Path) -> Iterator[Store]:
     """Steps 1 to 5 of the run a, then steps 1 to 4 of the run b."""
-    with converting():
+    with conversion.installed():
         grow(store, tmp_path / "ckpts", "a", range(1, 6))
         grow(store, tmp_path / "ckpts", "b", range(1, 5))
         yield store

@@ -14,7 +14,7 @@ from tests.crash import conversion
 from tests.crash.children import scratch
 from tests.ops.catalogs import answers, lose, rows
 from tests.ops.making import added
-from tests.ops.pruning import converting, export
+from tests.ops.pruning import export
 
 Name = tuple[str, int, int]
 """Run, step and the value that the weights are filled with."""
@@ -149,7 +149,7 @@ def ensure_whole(store: Store, root: Path) -> None:
 @given(st.lists(actions, min_size=3, max_size=12))
 @settings(max_examples=10, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 def test_random_histories_are_pruned_as_a_plain_replay_says(history: list[Any]) -> None:
-    with scratch() as directory, converting():
+    with scratch() as directory, conversion.installed():
         root, plain = Path(directory), History()
         with Store.init(root) as store:
             for action in history:

@@ -26,7 +26,7 @@ from tests.crash import conversion
 from tests.crash.children import scratch
 from tests.ops.catalogs import answers, lose, rows
 from tests.ops.making import added, blob, checkpoint, flip, floats, pack_bytes, packs
-from tests.ops.pruning import converting, export, grow, hash_of, places
+from tests.ops.pruning import export, grow, hash_of, places
 from tests.ops.test_linking import Training, training
 from tests.ops.test_prune_histories import (
     RUNS,
@@ -45,7 +45,7 @@ PROJECT = "project"
 @pytest.fixture
 def runs(store: Store, tmp_path: Path) -> Iterator[Store]:
     """Steps 1 to 5 of the run a; 256 kB of each are its own, and all share as much again."""
-    with converting():
+    with conversion.installed():
         grow(store, tmp_path / "ckpts", "a", range(1, 6))
         yield store
 
@@ -322,7 +322,7 @@ REBASED: list[tuple[Any, ...]] = [
 @given(st.lists(st.one_of(actions, st.just(("gc",))), min_size=4, max_size=12))
 @settings(max_examples=10, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 def test_random_histories_lose_nothing_to_gc(history: list[Any]) -> None:
-    with scratch() as directory, converting():
+    with scratch() as directory, conversion.installed():
         root, plain = Path(directory), History()
         with Store.init(root) as store:
             for action in [*history, ("prune", RUNS, {"keep_last": 2}), ("gc",)]:

@@ -8,6 +8,8 @@ from unittest import mock
 import pytest
 
 from mstore import disk
+from mstore.domain.records import Deployment
+from mstore.domain.targets import choices
 from mstore.errors import (
     ConflictError,
     InputError,
@@ -17,7 +19,6 @@ from mstore.errors import (
     UnknownReferenceError,
     UsageError,
 )
-from mstore.ops import conversion as conversion_module
 from mstore.ops import returning
 from mstore.ops.configuring import ConfigFile
 from mstore.serving.model_config import read
@@ -36,15 +37,7 @@ model_config_list {
 @pytest.fixture
 def shop(store: Store, tmp_path: Path) -> Iterator[Store]:
     """A store with versions 1 to 3 of the model m, and the target prod with a config file."""
-    patched = mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    )
-    with patched:
+    with conversion.installed():
         for step in (1, 2, 3):
             prefix = conversion.make_checkpoint(tmp_path / "m" / f"ckpt-{step}", step)
             added(store, prefix, model="m")
@@ -93,10 +86,13 @@ def test_the_file_names_what_is_promoted_and_what_is_gone_back_to(
     shop.promote("m:3", "prod")
     assert shop.rollback("prod", to=2).version == 2
     assert (named(tmp_path), live(shop)) == (((2,), {}), 2)
-    assert shop.rollback("prod").version == 3
+    # Not to 3, which was left.
+    assert shop.rollback("prod").version == 1
+    shop.promote("m:3", "prod")
     with pytest.raises(RefusedError, match="is live"):
         shop.rollback("prod", to=3)
-    assert [d.event for d in shop.deployments("m")][:2] == ["restored", "restored"]
+    events = [(d.event, d.version) for d in shop.deployments("m")]
+    assert events[:3] == [("promoted", 3), ("restored", 1), ("restored", 2)]
     shop.retire("prod", 1)
     with pytest.raises(RefusedError, match="names it"):
         shop.retire("prod", 3)
@@ -156,6 +152,28 @@ def test_an_audit_says_what_is_wrong_with_the_file(shop: Store, tmp_path: Path) 
     assert kinds() == ["config-absent-version"]
     config.write_text("model_config_list {")
     assert kinds() == ["config-unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        ("promoted 1, promoted 2, promoted 3", [1, 2, 3]),
+        ("promoted 1, promoted 2, restored 1", [1]),
+        ("promoted 1, promoted 2, promoted 3, restored 2, restored 1", [1]),
+        ("promoted 1, promoted 3, restored 2", [1, 2]),
+        ("promoted 1, promoted 2, restored 1, promoted 2", [1, 2]),
+        ("promoted 1, promoted 2, failed 2", [1]),
+        ("promoted 1, promoted 2, retired 1", [1, 2]),
+        ("restored 4", [4]),
+        ("", []),
+    ],
+)
+def test_going_back_twice_does_not_lead_to_what_was_left(events: str, found: list[int]) -> None:
+    past = [
+        Deployment("t", f"/b/{number}", "m", int(number), event, "", "", None)
+        for event, number in (part.split() for part in events.split(", ") if part)
+    ]
+    assert choices(past) == found
 
 
 def test_labels_move_in_two_calls_where_no_server_can_be_asked(shop: Store, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from mstore.errors import (
     UnknownReferenceError,
     UsageError,
 )
-from mstore.ops import conversion as conversion_module
 from mstore.ops import deploying
 from mstore.store import Store
 from tests.crash import conversion
@@ -34,15 +33,7 @@ from tests.ops.making import added, flip
 @pytest.fixture
 def shop(store: Store, tmp_path: Path) -> Iterator[Store]:
     """A store with versions 1 to 4 of the model m and version 1 of n, in no directory yet."""
-    patched = mock.patch.multiple(
-        conversion_module,
-        trace=conversion.trace,
-        prove=conversion.prove,
-        describe=conversion.describe,
-        check=conversion.check,
-        learn=conversion.learn,
-    )
-    with patched:
+    with conversion.installed():
         for model, count in (("m", 4), ("n", 1)):
             for step in range(1, count + 1):
                 prefix = conversion.make_checkpoint(tmp_path / model / f"ckpt-{step}", step)
