@@ -109,7 +109,9 @@ def _config_findings(
     try:
         entry, live = config.entry(), live_number(site, model)
     except InputError as error:
-        return (Finding("config-unreadable", subject, error.message),), None
+        return (
+            Finding("config-unreadable", subject, error.message.removeprefix(f"{config.path}: ")),
+        ), None
     found = []
     gone = sorted(entry.named - numbers(site.base).keys())
     if gone:

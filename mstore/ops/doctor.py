@@ -97,8 +97,20 @@ def _report(
             found += lint_ledger(str(base), there, state.placed)
         with reading(context.engine) as connection:
             found += lint_unfinished(str(base), target_queries.intent(connection, str(base)))
-        found += _lint_server(state.site, state.model, there)
+        live = _live(state)
+        found += _lint_server(state.site, state.model, there, live)
+        if target is not None and target.policy == "specific":
+            versions = tuple(replace(item, live=item.version == live) for item in report.versions)
+            report = replace(report, versions=versions)
     return replace(report, findings=(*report.findings, *found))
+
+
+def _live(state: TargetState) -> int | None:
+    """Return the version that should be served, None where the config file does not say."""
+    try:
+        return live_number(state.site, state.model or "")
+    except InputError:  # a finding of its own
+        return None
 
 
 def _lint_bytes(
@@ -130,7 +142,7 @@ def _lint_config(file: Path, base: Path, model: str | None) -> Iterator[LintFind
     try:
         entries = read(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, InputError) as error:
-        why = error.message if isinstance(error, InputError) else str(error)
+        why = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
         yield unreadable_config(str(file), why)
         return
     for entry in entries.values():
@@ -149,12 +161,13 @@ def _place(entry: ModelEntry, base: Path, model: str | None) -> Path | None:
     return path if "://" not in entry.base_path and path.is_absolute() else None
 
 
-def _lint_server(site: Site, model: str | None, there: set[int]) -> Iterator[LintFinding]:
+def _lint_server(
+    site: Site, model: str | None, there: set[int], live: int | None
+) -> Iterator[LintFinding]:
     address = None if site.target is None else site.target.server
     if address is None or model is None:
         return
     try:
-        live = live_number(site, model)
         server = connect(ServerAddress.parse(address), _PATIENCE)
         try:
             found = server.status(model)

@@ -18,6 +18,7 @@ from mstore.errors import (
     ParityError,
     PartialError,
     ServerError,
+    SystemIOError,
     UsageError,
 )
 from mstore.ops.configuring import ConfigFile, lead, live_number
@@ -36,7 +37,7 @@ from mstore.ops.resolve import resolve_version
 from mstore.ops.unfinished import Plan, carry_out, finish
 from mstore.ops.welcome import REASONS, ensure_welcome
 from mstore.ops.withdrawing import keep_only
-from mstore.serving.publish import numbers, prepare_base
+from mstore.serving.publish import numbers, prepare_base, withdraw
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,10 @@ class _Way:
     config: ConfigFile | None
     steps: tuple[Selection, ...]
 
+    def names(self, number: int) -> bool:
+        """Return whether the config file names a version."""
+        return self.config is not None and number in self.config.entry().named
+
     def go(self, row: VersionRow) -> dict[str, object] | None:
         """Return what the server says of a version, None where it is not asked."""
         if self.config is not None:
@@ -213,14 +218,18 @@ def _confirmed(
         NotServedError: it is not served as it should be.
         ServerError: the server does not answer, and the version was there before.
         PartialError: a label has to wait.
+        SystemIOError: the config file cannot be written.
     """
     version, site = row.version, way.site
     name = f"{version.model}:{version.version}"
     try:
         return way.go(row)
+    except SystemIOError:
+        if fresh and way.config is not None and not way.names(version.version):
+            withdraw(site.base, [version.version])
+        raise
     except (ServerError, ParityError) as error:
-        named = way.config is not None and version.version in way.config.entry().named
-        if not fresh or named:
+        if not fresh or way.names(version.version):
             error.hint = f"{name} was there before and stays; go back: mstore rollback {site.name}"
             raise
         plan = Plan("fail", version.model, None, (version.version,), error.message)

@@ -129,6 +129,22 @@ def test_the_server_is_asked(shop: Store, tmp_path: Path) -> None:
     assert around(shop, "plain") == {"server-silent"}
 
 
+def test_a_config_that_cannot_be_read_is_not_laid_at_the_servers_door(
+    shop: Store, tmp_path: Path
+) -> None:
+    (report,) = shop.doctor("prod")
+    assert [item.version for item in report.versions if item.live] == [2]
+    shop.rollback("prod")
+    (report,) = shop.doctor("prod")
+    assert [item.version for item in report.versions if item.live] == [1]
+    edit(tmp_path, "specific {", "specific")
+    assert around(shop, "prod") == {"config-unreadable"}
+    (tmp_path / "models.config").unlink()
+    (report,) = shop.doctor("prod")
+    (item,) = (item for item in report.all if item.kind == "config-unreadable")
+    assert item.detail.endswith("No such file or directory")
+
+
 def test_a_full_disk_and_a_broken_off_rollback_are_said(shop: Store) -> None:
     with mock.patch.object(os, "statvfs", return_value=mock.Mock(f_bavail=1, f_frsize=512)):
         assert around(shop, "plain") == {"no-space"}

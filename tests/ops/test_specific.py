@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_file(shop: Store, tmp_path: Path) -> None:
     with mock.patch.object(disk, "observer", full), pytest.raises(SystemIOError, match="config"):
         shop.promote("m:2", "prod")
     assert (tmp_path / "models.config").read_text() == before
-    assert live(shop) == 1
+    assert (live(shop), there(tmp_path)) == (1, ["1"])
     shop.promote("m:2", "prod")
     assert (named(tmp_path), live(shop)) == (((2,), {}), 2)
 
@@ -265,6 +265,21 @@ def test_what_was_changed_by_hand_is_not_gone_back_to(shop: Store, tmp_path: Pat
     with pytest.raises(ConflictError, match="not m:1 any more"):
         shop.rollback("prod")
     assert named(tmp_path) == ((2,), {})
+
+
+def test_several_models_share_a_file(shop: Store, tmp_path: Path) -> None:
+    added(shop, conversion.make_checkpoint(tmp_path / "n" / "ckpt-1", 9), model="n")
+    shop.export("n", builder="b.py:build")
+    config = tmp_path / "models.config"
+    shop.add_target("two", tmp_path / "two", models=["m", "n"], policy="specific", config=config)
+    shop.promote("n:1", "two")
+    shop.promote("m:2", "two")
+    shop.promote("m:3", "two")
+    found = read(config.read_text())
+    assert list(found) == ["other", "n", "m"]
+    assert (found["n"].versions, found["m"].versions) == ((1,), (3,))
+    assert shop.rollback("two", model="m").version == 2
+    assert read(config.read_text())["n"] == found["n"]
 
 
 def test_old_versions_that_no_one_needs_leave(shop: Store, tmp_path: Path) -> None:
