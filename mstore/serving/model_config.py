@@ -68,6 +68,8 @@ def read(text: str) -> dict[str, ModelEntry]:
         if config.name in found:
             raise InputError(f"the model {config.name} is listed twice")
         chosen = [k for k in ("latest", "all", "specific") if _policy(config).HasField(k)]
+        if len(chosen) > 1:
+            raise InputError(f"the model {config.name} has {' and '.join(chosen)}, and needs one")
         found[config.name] = ModelEntry(
             config.name,
             config.base_path,
@@ -118,7 +120,7 @@ def select(text: str, model: str, base_path: str, chosen: Selection) -> str:
         InputError: ``text`` is no ModelServerConfig.
         ConflictError: it is written in a way in which the change cannot be made.
     """
-    before = read(text)
+    read(text)
     root = parse(text)
     bodies = [body for field in root.find(_LIST) for body in field.bodies]
     entry = _entry(text, bodies, model)
@@ -130,7 +132,7 @@ def select(text: str, model: str, base_path: str, chosen: Selection) -> str:
         lines = _new_entry(model, base_path, chosen, _STEP)
         listed = "\n".join([f"{_LIST} {{", *lines, "}", ""])
         made = text + ("\n" if text and not text.endswith("\n") else "") + listed
-    _ensure_only(before, made, model, chosen)
+    _ensure_only(text, made, model, chosen)
     return made
 
 
@@ -218,23 +220,33 @@ def _indent(text: str, offset: int) -> str:
     return line[: len(line) - len(line.lstrip())]
 
 
-def _ensure_only(
-    before: Mapping[str, ModelEntry], made: str, model: str, chosen: Selection
-) -> None:
+def _ensure_only(before: str, made: str, model: str, chosen: Selection) -> None:
     """See that the change is the one that was wanted, and no other.
 
     Raises:
         ConflictError: it is not.
     """
-    after = read(made)
-    ours = after.pop(model, None)
+    ours = read(made).get(model)
     fits = ours is not None and (ours.policy, ours.versions, dict(ours.labels)) == (
         "specific",
         chosen.versions,
         dict(chosen.labels),
     )
-    if not fits or after != {name: e for name, e in before.items() if name != model}:
+    if not fits or _rest(made, model, read(before)) != _rest(before, model, read(before)):
         raise ConflictError(
             f"the entry of {model} is written in a way that cannot be changed here",
             hint="write it with one field a line",
         )
+
+
+def _rest(text: str, model: str, before: Mapping[str, ModelEntry]) -> list[Any]:
+    """Return all entries without what is ours, and without an entry that was not there before."""
+    message = _message(text)
+    for config in message.model_config_list.config:
+        if config.name == model:
+            config.ClearField(_POLICY)
+            config.ClearField(_LABELS)
+    return [
+        message.custom_model_config,
+        *(config for config in message.model_config_list.config if config.name in before),
+    ]

@@ -161,6 +161,21 @@ def test_an_upload_that_is_refused_at_any_request_leaves_no_half_version(
     assert shop.audits(base)[0].proven
 
 
+@pytest.mark.parametrize("name", ["variables/variables.index", "saved_model.pb"])
+def test_other_bytes_than_were_sent_are_no_version(
+    shop: Store, base: str, proxy: Proxy, name: str
+) -> None:
+    shop.promote("m:1", base)
+    proxy.reset()
+    proxy.spoil = f"/2/{name}"
+    with pytest.raises(SystemIOError, match="came back as other bytes"):
+        shop.promote("m:2", base)
+    proxy.reset()
+    assert "2/saved_model.pb" not in contents(base)
+    shop.promote("m:2", base)
+    assert contents(base) == expected(shop, 1, 2)
+
+
 CHILD = """
 import sys
 from mstore.store import Store

@@ -77,6 +77,7 @@ class Proxy:
         port: where it listens.
         seen: method and key of each request, in order.
         refuse_from: number of the request from which on all are refused, or None.
+        spoil: end of the key of an object whose bytes come back changed, or None.
         kill_at: number of the request at which ``victim`` is killed, or None.
         unanswered: end of the key whose next upload is passed on and not answered, or None.
     """
@@ -87,6 +88,7 @@ class Proxy:
         self.seen: list[tuple[str, str]] = []
         self.refuse_from: int | None = None
         self.kill_at: int | None = None
+        self.spoil: str | None = None
         self.victim = 0
         self.unanswered: str | None = None
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -103,7 +105,7 @@ class Proxy:
     def reset(self) -> None:
         """Forget what was seen, and let all pass."""
         self.seen.clear()
-        self.refuse_from = self.kill_at = None
+        self.refuse_from = self.kill_at = self.spoil = None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.unanswered = None
             self.close_connection = True
             return
+        if self.command == "GET" and proxy.spoil is not None and key.endswith(proxy.spoil):
+            content = bytes([content[0] ^ 1]) + content[1:]
         self._answer(answer.status, dict(answer.getheaders()), content)
 
     def _body(self) -> bytes:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mstore.domain.model_configs import ModelEntry, Selection, selections
-from mstore.errors import InputError
-from mstore.serving.config_text import parse
+from mstore.errors import ConflictError, InputError
+from mstore.serving import model_config
+from mstore.serving.config_text import Body, parse
 from mstore.serving.model_config import read, select, serialized
 from tests.serving import server_configs
 
@@ -147,6 +148,10 @@ def test_the_real_messages_say_the_same_before_and_after() -> None:
         ("model_config_list { config { name: 3 } }", "no ModelServerConfig"),
         (FILE + "model_config_list { config { name: 'mnist' } }", "no ModelServerConfig"),
         ("model_config_list { config { name: 'a' } config { name: 'a' } }", "listed twice"),
+        (
+            "model_config_list { config { name: 'a' model_version_policy { all {} latest {} } } }",
+            "latest and all, and needs one",
+        ),
     ],
 )
 def test_what_is_no_configuration_is_refused(text: str, what: str) -> None:
@@ -161,6 +166,31 @@ def test_no_text_is_too_odd(text: str) -> None:
         select(text, "a", "/a", Selection((1,), {}))
     except InputError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sampling_rate: 0.5", "sampling_rate: 0.6"),  # another model
+        ('"/models/mnist"', '"/models/other"'),  # ours, and not ours to change
+        ("versions: 5", "versions: 6"),  # what was wanted
+        ("all: {}", "latest: {}"),
+        ("resnet'", "resnot'"),
+    ],
+)
+def test_a_change_that_is_not_the_one_that_was_wanted_is_refused(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    real = model_config._changed
+
+    def wrong(text: str, entry: Body, chosen: Selection) -> str:
+        made = real(text, entry, chosen)
+        assert old in made
+        return made.replace(old, new)
+
+    monkeypatch.setattr(model_config, "_changed", wrong)
+    with pytest.raises(ConflictError, match="cannot be changed here"):
+        select(FILE, "mnist", "/elsewhere", Selection((5,), {"stable": 5}))
 
 
 def test_what_we_do_not_know_is_not_sent() -> None:
