@@ -144,8 +144,9 @@ def bare_python(directory: Path) -> Path:
     venv.create(directory, with_pip=False, symlinks=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     target = directory / "lib" / version / "site-packages"
-    for folder in site.getsitepackages():
-        for entry in Path(folder).iterdir():
+    # A distribution's Python names folders that it does not have in an environment.
+    for folder in filter(Path.is_dir, map(Path, site.getsitepackages())):
+        for entry in folder.iterdir():
             if not entry.name.startswith(ABSENT) and entry.suffix != ".pth":
                 (target / entry.name).symlink_to(entry)
     return directory / "bin" / "python"
