@@ -171,6 +171,25 @@ def test_what_the_server_cannot_load_is_taken_out_again(
     assert store.audit(place.base).proven
 
 
+def test_a_failed_version_is_away_for_long_enough_to_be_tried_again(
+    exported: tuple[Path, dict[int, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(exported[0] / ".mstore", tmp_path / ".mstore")
+    base = tmp_path / "models"
+    with Store.open(tmp_path) as store:
+        store.promote("net:1", base, wait=None)
+        flags = {"model_name": "net", "model_base_path": base, "file_system_poll_wait_seconds": 1}
+        with model_server(tmp_path / "server.log", **flags) as server:
+            store.add_target("prod", base, models=["net"], server=f"localhost:{server.rest}")
+            with monkeypatch.context() as patched:
+                spoil(patched, flip)
+                with pytest.raises(NotServedError, match="could not load net:2"):
+                    store.promote("net:2", "prod", wait=PATIENCE)
+            made = store.promote("net:2", "prod", allow=["failed"], wait=PATIENCE)
+            assert made.served is not None
+            assert made.served["state"] == "AVAILABLE"
+
+
 def test_other_outputs_than_the_live_model_gave_are_no_success(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
