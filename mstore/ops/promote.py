@@ -144,8 +144,7 @@ def _promote(
             ensure_welcome(connection, row, site, past, options.allow)
     steps = _steps(config, version.version, options.labels)
     last = next((item for item in reversed(past) if item.version == version.version), None)
-    if not there and last is not None and last.event == "failed":
-        _let_go(context, last)
+    _let_go(context, last)
     fresh = put(context, row, site.base)
     way = _Way(site, watch, config, steps)
     known = last is not None and last.event in {"promoted", "restored"}
@@ -179,13 +178,15 @@ def _promote(
     return made if served is None else replace(made, served=served)
 
 
-def _let_go(context: Context, failed: Deployment) -> None:
+def _let_go(context: Context, last: Deployment | None) -> None:
     """Wait until a server has had the time to see that a version that failed is gone.
 
     A number that is back when the server looks again was never away to it, and what failed once is
     not loaded a second time (aspired_versions_manager.cc). It tells nobody when it lets go.
     """
-    at = datetime.fromisoformat(failed.at.replace("Z", "+00:00"))
+    if last is None or last.event != "failed":
+        return
+    at = datetime.fromisoformat(last.at.replace("Z", "+00:00"))
     age = datetime.now(timezone.utc) - at
     rest = _LET_GO - age.total_seconds()
     if 0 < rest <= _LET_GO:  # a clock that was set back says nothing

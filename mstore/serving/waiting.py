@@ -61,8 +61,8 @@ def wait_available(
     why = f" ({found.error})" if found and found.error else ""
     if found is not None and found.has_failed and found == past:
         why += (
-            "; it said so before, and has not tried again: a version that failed has to be away for "
-            "longer than the server's --file_system_poll_wait_seconds"
+            "; it said so before, and has not tried again: a version that failed has to be away "
+            "for longer than the server's --file_system_poll_wait_seconds"
         )
     raise NotServedError(
         f"after {seconds:.0f} s {model}:{version} {said}{why}",

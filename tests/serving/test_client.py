@@ -178,7 +178,7 @@ def test_waiting_ends_with_success_failure_or_time() -> None:
     past = {2: VersionStatus(2, "END", "INTERNAL: no such op")}
     with (
         answering((200, failed)) as (server, _),
-        pytest.raises(NotServedError, match="after 0 s m:2 is END .* has not tried again"),
+        pytest.raises(NotServedError, match=r"after 0 s m:2 is END .* has not tried again"),
     ):
         wait_available(server, "m", 2, seconds=0.2, before=past)
     with answering((200, failed), (200, ready)) as (server, _):
