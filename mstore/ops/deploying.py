@@ -1,9 +1,11 @@
 """What promote, rollback and retire share: where they act, and how it comes into the ledger."""
 
 import hashlib
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -103,6 +105,7 @@ def put(context: Context, row: VersionRow, base: Base) -> bool:
         DamagedStoreError: the store cannot give its files.
     """
     version = row.version
+    _let_go(context, base / str(version.version))
     manifest = context.manifest(row.manifest)
     elsewhere = _elsewhere(context, row, base) if isinstance(base, Path) else []
     context.progress.start(f"publishing {version.model}:{version.version}", version.bytes)
@@ -120,6 +123,30 @@ def put(context: Context, row: VersionRow, base: Base) -> bool:
             return place_locked(base, version.version, files, same, context.progress.advance)
     finally:
         context.progress.finish()
+
+
+_LET_GO = 3.0
+"""Seconds in which a server has looked at its directory; it does so each second by default."""
+
+
+def _let_go(context: Context, place: Base) -> None:
+    """Wait until a server has had the time to see that a version that failed is gone.
+
+    A number that is back when the server looks again was never away to it, and what failed once is
+    not loaded a second time (aspired_versions_manager.cc). It tells nobody when it lets go.
+    """
+    with reading(context.engine) as connection:
+        found = ledger.find_deployments(connection, path=str(place), limit=1)
+    if not found or found[0].event != "failed":
+        return
+    at = datetime.fromisoformat(found[0].at.replace("Z", "+00:00"))
+    rest = _LET_GO - (datetime.now(timezone.utc) - at).total_seconds()
+    if 0 < rest <= _LET_GO:  # a clock that was set back says nothing
+        context.progress.start(f"waiting until the server has let {place} go", None)
+        try:
+            time.sleep(rest)
+        finally:
+            context.progress.finish()
 
 
 _SIBLINGS = 4

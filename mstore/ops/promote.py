@@ -1,8 +1,6 @@
 """Place a version of the store in a serving directory and write that into the ledger."""
 
-import time
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from mstore import disk
@@ -40,9 +38,6 @@ from mstore.ops.unfinished import Plan, carry_out, finish
 from mstore.ops.welcome import REASONS, ensure_welcome
 from mstore.ops.withdrawing import keep_only
 from mstore.serving.publish import numbers, prepare_base, withdraw
-
-_LET_GO = 3.0
-"""Seconds in which a server has looked at its directory; it does so each second by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +138,8 @@ def _promote(
         if not there:
             ensure_welcome(connection, row, site, past, options.allow)
     steps = _steps(config, version.version, options.labels)
-    last = next((item for item in reversed(past) if item.version == version.version), None)
-    _let_go(context, last)
     fresh = put(context, row, site.base)
+    last = next((item for item in reversed(past) if item.version == version.version), None)
     way = _Way(site, watch, config, steps)
     known = last is not None and last.event in {"promoted", "restored"}
     repeats = not fresh and known and last is not None and same_version(last, version)
@@ -176,25 +170,6 @@ def _promote(
     if waiting is not None:
         raise waiting
     return made if served is None else replace(made, served=served)
-
-
-def _let_go(context: Context, last: Deployment | None) -> None:
-    """Wait until a server has had the time to see that a version that failed is gone.
-
-    A number that is back when the server looks again was never away to it, and what failed once is
-    not loaded a second time (aspired_versions_manager.cc). It tells nobody when it lets go.
-    """
-    if last is None or last.event != "failed":
-        return
-    at = datetime.fromisoformat(last.at.replace("Z", "+00:00"))
-    age = datetime.now(timezone.utc) - at
-    rest = _LET_GO - age.total_seconds()
-    if 0 < rest <= _LET_GO:  # a clock that was set back says nothing
-        context.progress.start("waiting until the server has let the failed version go", None)
-        try:
-            time.sleep(rest)
-        finally:
-            context.progress.finish()
 
 
 def _chosen_last(past: list[Deployment]) -> int | None:
